@@ -1,0 +1,36 @@
+namespace UsageMonitor.Contracts;
+
+/// <summary>The answer to <c>POST /v1/usage/events</c>; sent only after the accepted events are durable.</summary>
+/// <param name="Received">Events in the request: <c>Accepted + Rejected.Count</c>.</param>
+/// <param name="Accepted">Events that are durable and will be counted once.</param>
+/// <param name="Rejected">Events that were refused, each with its reason; the others are not affected.</param>
+public sealed record IngestResponse(int Received, int Accepted, IReadOnlyList<RejectedEvent> Rejected);
+
+/// <summary>One refused event.</summary>
+/// <param name="Index">Its place in the request, from 0.</param>
+/// <param name="EventId">Its id, when it had a readable one.</param>
+/// <param name="Code">Stable, one of <see cref="RejectionCodes"/>.</param>
+/// <param name="Detail">For people: which field and why.</param>
+public sealed record RejectedEvent(int Index, Guid? EventId, string Code, string Detail);
+
+/// <summary>Why an event can be refused.</summary>
+public static class RejectionCodes
+{
+    /// <summary>The line or element is not a JSON object, or has duplicate names, invalid text or numbers out of range.</summary>
+    public const string InvalidJson = "invalid_json";
+
+    /// <summary>A required field is absent or null.</summary>
+    public const string MissingField = "missing_field";
+
+    /// <summary>A field has the wrong type, length or form.</summary>
+    public const string InvalidField = "invalid_field";
+
+    /// <summary>The event is larger than 32 KB.</summary>
+    public const string EventTooLarge = "event_too_large";
+
+    /// <summary>The event's timestamp is more than 5 minutes ahead of the server's clock.</summary>
+    public const string TimestampInFuture = "timestamp_in_future";
+
+    /// <summary>Older than 7 days and the caller has no <c>usage:backfill</c>, or before the year 2000.</summary>
+    public const string TimestampTooOld = "timestamp_too_old";
+}
