@@ -34,3 +34,19 @@ public static class RejectionCodes
     /// <summary>Older than 7 days and the caller has no <c>usage:backfill</c>, or before the year 2000.</summary>
     public const string TimestampTooOld = "timestamp_too_old";
 }
+
+/// <summary>One use of a feature by a user, as sent to <c>POST /v1/usage/events</c>; at most 32 KB of JSON.</summary>
+/// <param name="UserId">1–128 characters: a UUID, or the enterprise's own id of the user.</param>
+/// <param name="FeatureName">1–100 characters.</param>
+/// <param name="EventId">A UUID that makes a retry recognisable; without it every sending is another event.</param>
+/// <param name="EventType">1–100 characters, <c>use</c> when absent.</param>
+/// <param name="EventTimestamp">ISO 8601 with offset; the server's clock when absent.</param>
+/// <param name="Properties">Anything worth keeping, a JSON object at most 32 deep.</param>
+public sealed record UsageEvent(
+    string UserId,
+    string FeatureName,
+    Guid? EventId = null,
+    string? EventType = null,
+    DateTimeOffset? EventTimestamp = null,
+    System.Text.Json.Nodes.JsonObject? Properties = null
+);
