@@ -20,6 +20,7 @@ public sealed class Engines : IAsyncLifetime
     private readonly string _folder = Directory.CreateTempSubdirectory("usage-monitor-tests-").FullName;
     private readonly SemaphoreSlim _cloning = new(1);
     private EmbeddedPostgres? _postgres;
+    private EmbeddedCache? _cache;
     private int _clones;
 
     internal static MasterKey MasterKey { get; } =
@@ -31,8 +32,12 @@ public sealed class Engines : IAsyncLifetime
     /// <summary>The owner's connection to the engine itself.</summary>
     public string OwnerConnectionString => _postgres!.OwnerConnectionString;
 
+    /// <summary>The cache, shared by all tests: give keys a name of their own.</summary>
+    public string RedisConnectionString => _cache!.ConnectionString;
+
     public async ValueTask InitializeAsync()
     {
+        _cache = EmbeddedCache.Start(_folder, NullLoggerFactory.Instance);
         var fast = new Dictionary<string, string>
         {
             ["fsync"] = "off",
@@ -82,6 +87,7 @@ public sealed class Engines : IAsyncLifetime
             await _postgres.DisposeAsync();
         }
 
+        _cache?.Dispose();
         _cloning.Dispose();
         Directory.Delete(_folder, recursive: true);
     }
