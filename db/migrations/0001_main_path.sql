@@ -122,8 +122,8 @@ CREATE TABLE log_segments (
     enterprise_ids uuid[]      NOT NULL,             -- the tally, per enterprise: what was received is accepted + rejected
     accepted       int[]       NOT NULL,
     rejected       int[]       NOT NULL,
-    headers        bytea       NOT NULL STORAGE EXTERNAL,
-    properties     bytea       NOT NULL STORAGE EXTERNAL,
+    headers        bytea       STORAGE EXTERNAL NOT NULL,
+    properties     bytea       STORAGE EXTERNAL NOT NULL,
     PRIMARY KEY (log_partition, segment_offset, appended_at)
 ) PARTITION BY RANGE (appended_at);
 
@@ -172,8 +172,8 @@ CREATE TABLE active_user_sets (
     time_bucket    timestamptz NOT NULL,             -- the local day
     level          smallint    NOT NULL,
     segment_offset bigint      NOT NULL,             -- of the step that wrote the row
-    members        bytea       NOT NULL STORAGE EXTERNAL,  -- feature → user ordinals
-    hourly_members bytea       NOT NULL STORAGE EXTERNAL,  -- local hour → feature → user ordinals
+    members        bytea       STORAGE EXTERNAL NOT NULL,  -- feature → user ordinals
+    hourly_members bytea       STORAGE EXTERNAL NOT NULL,  -- local hour → feature → user ordinals
     PRIMARY KEY (enterprise_id, time_bucket, level, segment_offset)
 ) PARTITION BY RANGE (time_bucket);
 
