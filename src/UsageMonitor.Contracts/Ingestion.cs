@@ -16,13 +16,13 @@ public sealed record RejectedEvent(int Index, Guid? EventId, string Code, string
 /// <summary>Why an event can be refused.</summary>
 public static class RejectionCodes
 {
-    /// <summary>The line or element is not a JSON object, or has duplicate names, invalid text or numbers out of range.</summary>
+    /// <summary>The line or element is not a JSON object, or has duplicate or malformed member names.</summary>
     public const string InvalidJson = "invalid_json";
 
     /// <summary>A required field is absent or null.</summary>
     public const string MissingField = "missing_field";
 
-    /// <summary>A field has the wrong type, length or form.</summary>
+    /// <summary>A field has the wrong type, length or form, or properties with text, numbers or nesting that not every reader takes.</summary>
     public const string InvalidField = "invalid_field";
 
     /// <summary>The event is larger than 32 KB.</summary>
