@@ -1,4 +1,5 @@
 using System.CommandLine;
+using UsageMonitor.Server.Import;
 
 namespace UsageMonitor.Server;
 
@@ -9,6 +10,7 @@ internal static class Program
     {
         var root = new RootCommand("Usage Monitor: enterprise usage monitoring and administration.");
         root.Subcommands.Add(ServeCommand.Create());
+        root.Subcommands.Add(ImportCommand.Create());
         return root.Parse(args).InvokeAsync();
     }
 }
