@@ -80,10 +80,7 @@ internal sealed partial class IdentityVersionPolling(
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        using var timer = new PeriodicTimer(
-            TimeSpan.FromMilliseconds(IdentityVersion.IdentityPollMilliseconds),
-            time
-        );
+        using var timer = new PeriodicTimer(TimeSpan.FromMilliseconds(IdentityVersion.IdentityPollMilliseconds), time);
         bool failing = false;
         do
         {
