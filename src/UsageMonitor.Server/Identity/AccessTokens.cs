@@ -1,7 +1,6 @@
 using System.Globalization;
 using Microsoft.IdentityModel.JsonWebTokens;
 using Microsoft.IdentityModel.Tokens;
-using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity;
 

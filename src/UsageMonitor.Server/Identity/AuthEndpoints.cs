@@ -162,9 +162,7 @@ internal static class AuthEndpoints
     )
     {
         context.Response.Headers.CacheControl = "public, max-age=300";
-        return Results.Json(
-            new PublicKeySet([.. (await keys.AllAsync(cancellationToken)).Select(PublicKey.Of)])
-        );
+        return Results.Json(new PublicKeySet([.. (await keys.AllAsync(cancellationToken)).Select(PublicKey.Of)]));
     }
 
     private static IResult Tokens(HttpContext context, IssuedTokens tokens)

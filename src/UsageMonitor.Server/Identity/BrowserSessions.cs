@@ -1,5 +1,3 @@
-using UsageMonitor.Server.Platform;
-
 namespace UsageMonitor.Server.Identity;
 
 /// <summary>Sign-in of the web pages: a cookie with a random token, kept only as a hash, good for twelve hours.</summary>

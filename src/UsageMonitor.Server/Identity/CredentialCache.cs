@@ -63,7 +63,11 @@ internal sealed class CredentialCache(CredentialStore store, IdentityVersion ver
             return known;
         }
 
-        Credential? found = await _good.LoadAsync(hash, () => store.ReadAsync(presented, hash.ToArray()), cancellationToken);
+        Credential? found = await _good.LoadAsync(
+            hash,
+            () => store.ReadAsync(presented, hash.ToArray()),
+            cancellationToken
+        );
         if (found is null)
         {
             if (_refused.Count >= RefusedMax)

@@ -134,12 +134,6 @@ internal sealed class CredentialStore(
             Email = Users.OpenEmail(enterprise.DataKey, enterpriseId, reader.GetFieldValue<byte[]>(2)),
             Permissions = permissions,
         };
-        return new Credential(
-            kind,
-            caller,
-            sessionId,
-            enterprise.IsSuspended,
-            reader.GetFieldValue<DateTimeOffset>(1)
-        );
+        return new Credential(kind, caller, sessionId, enterprise.IsSuspended, reader.GetFieldValue<DateTimeOffset>(1));
     }
 }

@@ -95,12 +95,10 @@ internal static class EnterpriseEndpoints
         timeZone = request.TimeZone ?? "";
         bool isAddress = EmailAddress.TryNormalize(request.AdminEmail, out string? normalized);
         email = normalized ?? "";
-        return
-            name.Length is 0 or > NameCharactersMax || name.Any(char.IsControl)
+        return name.Length is 0 or > NameCharactersMax || name.Any(char.IsControl)
                 ? $"name must have 1 to {NameCharactersMax} characters, none of them a control character."
             : !IsIanaTimeZone(timeZone) ? "timeZone must be an IANA time zone such as Asia/Kolkata."
-            : !isAddress
-                ? $"adminEmail must be an e-mail address of at most {EmailAddress.CharactersMax} characters."
+            : !isAddress ? $"adminEmail must be an e-mail address of at most {EmailAddress.CharactersMax} characters."
             : request.AdminPassword is { } password && !Passwords.IsAcceptable(password)
                 ? $"adminPassword must have {Passwords.CharactersMin} to {Passwords.CharactersMax} characters."
             : null;

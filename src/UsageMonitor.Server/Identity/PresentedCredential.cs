@@ -45,7 +45,8 @@ internal readonly record struct PresentedCredential(CredentialKind Kind, string 
             return new PresentedCredential(CredentialKind.Malformed, "", 0);
         }
 
-        return request.Cookies.TryGetValue(BrowserSessions.CookieName, out string? cookie)
+        return
+            request.Cookies.TryGetValue(BrowserSessions.CookieName, out string? cookie)
             && cookie.Length == ApiKeyFormat.SecretCharacters
             ? new PresentedCredential(CredentialKind.Cookie, cookie, 0)
             : default;

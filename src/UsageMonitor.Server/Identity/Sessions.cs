@@ -79,7 +79,8 @@ internal sealed partial class Sessions(
         return token;
     }
 
-    private const string FindRefreshToken = "SELECT enterprise_id, session_id FROM refresh_tokens WHERE token_hash = $1";
+    private const string FindRefreshToken =
+        "SELECT enterprise_id, session_id FROM refresh_tokens WHERE token_hash = $1";
 
     private const string UseRefreshToken = """
         UPDATE refresh_tokens SET used_at = $3

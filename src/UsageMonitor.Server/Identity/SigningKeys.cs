@@ -17,7 +17,11 @@ internal sealed class SigningKeys(Database database, MasterKey masterKey, TimePr
     private const long CreationLock = 0x756d7369676e; // "umsign"
     private readonly byte[] _sealingKey = masterKey.Derive("signing-key");
     private readonly SemaphoreSlim _reloading = new(1);
-    private volatile Loaded _loaded = new(FrozenDictionary<string, ECDsaSecurityKey>.Empty, null, DateTimeOffset.MinValue);
+    private volatile Loaded _loaded = new(
+        FrozenDictionary<string, ECDsaSecurityKey>.Empty,
+        null,
+        DateTimeOffset.MinValue
+    );
 
     /// <summary>The key that signs, made when there is none.</summary>
     public async ValueTask<ECDsaSecurityKey> SigningKeyAsync(CancellationToken cancellationToken)

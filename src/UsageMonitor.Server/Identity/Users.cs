@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Security.Cryptography;
 using System.Text;
 using Npgsql;
@@ -19,7 +20,8 @@ internal sealed class Users(MasterKey masterKey, Passwords passwords, TimeProvid
     public static string OpenEmail(byte[] dataKey, Guid enterpriseId, byte[] sealedEmail) =>
         Encoding.UTF8.GetString(Sealing.Open(dataKey, sealedEmail, EmailContext(enterpriseId)));
 
-    private const string EnsureOrdinals = "INSERT INTO user_ordinals (enterprise_id) VALUES ($1) ON CONFLICT DO NOTHING";
+    private const string EnsureOrdinals =
+        "INSERT INTO user_ordinals (enterprise_id) VALUES ($1) ON CONFLICT DO NOTHING";
 
     private const string LockOrdinals = "SELECT 1 FROM user_ordinals WHERE enterprise_id = $1 FOR UPDATE";
 
@@ -101,9 +103,13 @@ internal sealed class Users(MasterKey masterKey, Passwords passwords, TimeProvid
     }
 
     /// <summary>UUIDv5 (RFC 9562, 5.5) of a caller's own user id; the enterprise is its namespace.</summary>
+    [SuppressMessage("Security", "CA5350", Justification = "RFC 9562 defines version 5 so; nothing is secured by it.")]
     private static Guid UserIdOf(Guid enterpriseId, string externalId)
     {
-        byte[] hash = SHA1.HashData([.. enterpriseId.ToByteArray(bigEndian: true), .. Encoding.UTF8.GetBytes(externalId)]);
+        byte[] hash = SHA1.HashData([
+            .. enterpriseId.ToByteArray(bigEndian: true),
+            .. Encoding.UTF8.GetBytes(externalId),
+        ]);
         hash[6] = (byte)((hash[6] & 0x0F) | 0x50);
         hash[8] = (byte)((hash[8] & 0x3F) | 0x80);
         return new Guid(hash.AsSpan(0, 16), bigEndian: true);
