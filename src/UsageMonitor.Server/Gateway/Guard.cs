@@ -125,7 +125,10 @@ internal sealed partial class Guard(RequestDelegate next, CredentialCache creden
         && endpoint.Metadata.Count == 0
         && endpoint.DisplayName is "405 HTTP Method Not Supported" or "415 HTTP Unsupported Media Type";
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The endpoint {Endpoint} names no permission and is refused to all.")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The endpoint {Endpoint} names no permission and is refused to all."
+    )]
     private partial void EndpointWithoutPermission(string? endpoint);
 
     [LoggerMessage(Level = LogLevel.Error, Message = "A credential could not be looked up.")]
