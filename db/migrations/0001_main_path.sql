@@ -57,17 +57,26 @@ CREATE TABLE user_roles (
     PRIMARY KEY (enterprise_id, user_id, role_name)
 );
 
+-- One sign-in of a person, over the API or in a browser. What ends it, ends every credential that came of it.
+CREATE TABLE sessions (
+    enterprise_id uuid        NOT NULL,
+    session_id    uuid        NOT NULL,
+    user_id       uuid        NOT NULL,
+    cookie_hash   bytea       UNIQUE,                -- SHA-256 of a browser's cookie; null when signed in over the API
+    created_at    timestamptz NOT NULL,
+    expires_at    timestamptz NOT NULL,
+    revoked_at    timestamptz,
+    PRIMARY KEY (enterprise_id, session_id)
+);
+
 CREATE TABLE refresh_tokens (
     enterprise_id uuid        NOT NULL,
     token_hash    bytea       PRIMARY KEY,           -- SHA-256; the token itself is never kept
-    user_id       uuid        NOT NULL,
-    session_id    uuid        NOT NULL,              -- one sign-in; every rotation keeps it
+    session_id    uuid        NOT NULL,              -- every rotation keeps it
     issued_at     timestamptz NOT NULL,
     expires_at    timestamptz NOT NULL,
-    used_at       timestamptz,
-    revoked_at    timestamptz
+    used_at       timestamptz                        -- a second use means that somebody else has the token too
 );
-CREATE INDEX refresh_tokens_by_session ON refresh_tokens (enterprise_id, session_id);
 
 CREATE TABLE api_keys (
     enterprise_id uuid        NOT NULL,
@@ -230,7 +239,7 @@ DO $$
 DECLARE
     tenant_table text;
 BEGIN
-    FOREACH tenant_table IN ARRAY ARRAY['enterprises', 'user_ordinals', 'users', 'user_roles', 'refresh_tokens', 'api_keys',
+    FOREACH tenant_table IN ARRAY ARRAY['enterprises', 'user_ordinals', 'users', 'user_roles', 'sessions', 'refresh_tokens', 'api_keys',
         'usage_events', 'usage_aggregates', 'user_usage_aggregates', 'active_user_sets', 'usage_ledger']
     LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', tenant_table);
@@ -248,12 +257,13 @@ END $$;
 CREATE POLICY operator_lists ON enterprises FOR SELECT TO usage_monitor_app USING ((SELECT platform_scope()));
 CREATE POLICY known_credential ON api_keys FOR SELECT TO usage_monitor_app USING (key_hash = (SELECT current_lookup()));
 CREATE POLICY known_credential ON users FOR SELECT TO usage_monitor_app USING (email_hash = (SELECT current_lookup()));
+CREATE POLICY known_credential ON sessions FOR SELECT TO usage_monitor_app USING (cookie_hash = (SELECT current_lookup()));
 CREATE POLICY known_credential ON refresh_tokens FOR SELECT TO usage_monitor_app USING (token_hash = (SELECT current_lookup()));
 
 REVOKE ALL ON FUNCTION ensure_month_partition(text, date) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_month_partition(text, date) TO usage_monitor_pipeline;
 
-GRANT SELECT, INSERT, UPDATE ON enterprises, user_ordinals, users, api_keys, refresh_tokens TO usage_monitor_app;
+GRANT SELECT, INSERT, UPDATE ON enterprises, user_ordinals, users, api_keys, sessions, refresh_tokens TO usage_monitor_app;
 GRANT SELECT, INSERT, DELETE ON user_roles TO usage_monitor_app;
 GRANT SELECT, INSERT ON signing_keys TO usage_monitor_app;
 GRANT SELECT, UPDATE ON identity_version TO usage_monitor_app;

@@ -1,0 +1,10 @@
+namespace UsageMonitor.Server.Gateway;
+
+internal static class GatewayServices
+{
+    public static IServiceCollection AddGatewayServices(this IServiceCollection services) =>
+        services.AddSingleton<EventRateLimiter>();
+
+    /// <summary>Guards every endpoint. Comes after <c>UseRouting</c> and before any that runs endpoints.</summary>
+    public static IApplicationBuilder UseGuard(this IApplicationBuilder app) => app.UseMiddleware<Guard>();
+}

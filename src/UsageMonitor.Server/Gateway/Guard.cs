@@ -1,0 +1,136 @@
+using Npgsql;
+using UsageMonitor.Server.Identity;
+using UsageMonitor.Server.Platform;
+
+namespace UsageMonitor.Server.Gateway;
+
+/// <summary>
+/// Stands between routing and the endpoints: nobody reaches one without the permission it names, and one that names none is
+/// reached by nobody. Who calls is in <see cref="PermissionExtensions.GetCaller"/> afterwards.
+/// </summary>
+internal sealed partial class Guard(RequestDelegate next, CredentialCache credentials, ILogger<Guard> logger)
+{
+    private const string SignInPath = "/sign-in";
+    private const string ApiPath = "/v1";
+    private const string RetryAfterSeconds = "1";
+
+    // Not async: a caller who is known passes without a state machine.
+    public Task InvokeAsync(HttpContext context)
+    {
+        Endpoint? endpoint = context.GetEndpoint();
+        if (endpoint is null || IsRoutingsRefusal(endpoint))
+        {
+            return next(context);
+        }
+
+        string? permission = endpoint.Metadata.GetMetadata<PermissionMetadata>()?.Permission;
+        if (permission is null)
+        {
+            EndpointWithoutPermission(endpoint.DisplayName);
+            return context.WriteProblemAsync(403, "forbidden", "Nobody may call this: it names no permission.");
+        }
+
+        if (permission == Permissions.Anonymous)
+        {
+            return next(context);
+        }
+
+        PresentedCredential presented = PresentedCredential.Of(context.Request);
+        return credentials.TryGet(presented, out Credential? credential)
+            ? Decide(context, permission, presented, credential)
+            : LookUpAsync(context, permission, presented);
+    }
+
+    private async Task LookUpAsync(HttpContext context, string permission, PresentedCredential presented)
+    {
+        Credential? credential;
+        try
+        {
+            credential = await credentials.FindAsync(presented, context.RequestAborted);
+        }
+        catch (Exception exception) when (exception is NpgsqlException or TimeoutException)
+        {
+            LookUpFailed(exception);
+            context.Response.Headers.RetryAfter = RetryAfterSeconds;
+            await context.WriteProblemAsync(503, "unavailable", "Who you are cannot be checked at the moment. Retry.");
+            return;
+        }
+
+        await Decide(context, permission, presented, credential);
+    }
+
+    private Task Decide(
+        HttpContext context,
+        string permission,
+        in PresentedCredential presented,
+        Credential? credential
+    )
+    {
+        if (credential is null)
+        {
+            return RefuseUnknown(context, presented.Kind);
+        }
+
+        if (credential.IsSuspended)
+        {
+            return context.WriteProblemAsync(403, "enterprise_suspended", "Your enterprise is suspended.");
+        }
+
+        if (!credential.Caller.May(permission))
+        {
+            return context.WriteProblemAsync(403, "forbidden", $"This needs the permission {permission}.");
+        }
+
+        if (
+            credential.Kind == CredentialKind.Cookie
+            && !SameOrigin.IsSafe(context.Request.Method)
+            && !SameOrigin.Sent(context.Request)
+        )
+        {
+            return context.WriteProblemAsync(403, "cross_site", "A page of another site sent this request.");
+        }
+
+        context.Features.Set(credential.Caller);
+        return next(context);
+    }
+
+    private static Task RefuseUnknown(HttpContext context, CredentialKind kind)
+    {
+        HttpRequest request = context.Request;
+        if (kind is CredentialKind.None or CredentialKind.Cookie && WantsPage(request))
+        {
+            string returnUrl = Uri.EscapeDataString(request.PathBase + request.Path + request.QueryString);
+            context.Response.StatusCode = StatusCodes.Status303SeeOther;
+            context.Response.Headers.Location = $"{request.PathBase}{SignInPath}?returnUrl={returnUrl}";
+            return Task.CompletedTask;
+        }
+
+        if (kind == CredentialKind.None)
+        {
+            context.Response.Headers.WWWAuthenticate = "Bearer";
+            return context.WriteProblemAsync(401, "unauthenticated", "Send Authorization: Bearer with a token or key.");
+        }
+
+        context.Response.Headers.WWWAuthenticate = "Bearer error=\"invalid_token\"";
+        return context.WriteProblemAsync(401, "invalid_token", "The token or key is unknown, expired or revoked.");
+    }
+
+    private static bool WantsPage(HttpRequest request) =>
+        !request.Path.StartsWithSegments(ApiPath, StringComparison.Ordinal)
+        && request.Headers.Accept.ToString().Contains("text/html", StringComparison.OrdinalIgnoreCase);
+
+    // Routing answers a wrong method (405) or media type (415) by endpoints of its own that do nothing else.
+    private static bool IsRoutingsRefusal(Endpoint endpoint) =>
+        endpoint is not RouteEndpoint
+        && endpoint.Metadata.Count == 0
+        && endpoint.DisplayName is "405 HTTP Method Not Supported" or "415 HTTP Unsupported Media Type";
+
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The endpoint {Endpoint} names no permission and is refused to all."
+    )]
+    private partial void EndpointWithoutPermission(string? endpoint);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "A credential could not be looked up.")]
+    private partial void LookUpFailed(Exception exception);
+}

@@ -1,0 +1,68 @@
+namespace UsageMonitor.Server.Identity;
+
+/// <summary>Sign-in of the web pages: a cookie with a random token, kept only as a hash, good for twelve hours.</summary>
+internal sealed class BrowserSessions(PasswordSignIn signIn, Sessions sessions, CredentialCache credentials)
+{
+    public const string CookieName = "um_session";
+
+    /// <summary>Checks the person and, when they are who they say, sets the cookie.</summary>
+    public async Task<LoginResult> SignInAsync(HttpContext context, string? email, string? password)
+    {
+        // Another site must not be able to sign a visitor in as somebody of its choice.
+        if (!SameOrigin.Sent(context.Request))
+        {
+            return new LoginResult(SignInOutcome.CrossSite);
+        }
+
+        CancellationToken cancellationToken = context.RequestAborted;
+        LoginResult result = await signIn.CheckAsync(
+            email,
+            password,
+            context.Connection.RemoteIpAddress,
+            cancellationToken
+        );
+        if (result.Person is { } person)
+        {
+            await EndCurrentAsync(context);
+            string token = await sessions.BeginInBrowserAsync(person, cancellationToken);
+            context.Response.Cookies.Append(CookieName, token, Options(context, Sessions.BrowserLifetime));
+        }
+
+        return result;
+    }
+
+    /// <summary>Ends the session, everywhere, and takes the cookie away.</summary>
+    public async Task SignOutAsync(HttpContext context)
+    {
+        await EndCurrentAsync(context);
+        context.Response.Cookies.Delete(CookieName, Options(context, null));
+    }
+
+    /// <summary>Where to go after signing in: the path asked for, never another site.</summary>
+    public static string LocalReturnUrl(string? returnUrl) =>
+        returnUrl is ['/', ..] and not ['/', '/' or '\\', ..] && !returnUrl.Any(char.IsControl) ? returnUrl : "/";
+
+    private async Task EndCurrentAsync(HttpContext context)
+    {
+        PresentedCredential presented = PresentedCredential.Of(context.Request);
+        if (
+            presented.Kind == CredentialKind.Cookie
+            && await credentials.FindAsync(presented, context.RequestAborted) is { SessionId: { } sessionId } current
+        )
+        {
+            await sessions.EndAsync(current.Caller.EnterpriseId, sessionId, context.RequestAborted);
+        }
+    }
+
+    // Lax, not Strict: a link in an alert's e-mail should open the page it names. Changing anything needs SameOrigin.
+    private static CookieOptions Options(HttpContext context, TimeSpan? maxAge) =>
+        new()
+        {
+            HttpOnly = true,
+            IsEssential = true,
+            MaxAge = maxAge,
+            Path = "/",
+            SameSite = SameSiteMode.Lax,
+            Secure = context.Request.IsHttps,
+        };
+}

@@ -1,0 +1,100 @@
+using System.Collections.Concurrent;
+using UsageMonitor.Server.Platform;
+
+namespace UsageMonitor.Server.Identity;
+
+/// <summary>A credential that was found good.</summary>
+/// <param name="Kind">What it is; the same bytes in another place are not the same credential.</param>
+/// <param name="Caller">Whose it is; one object for all its requests.</param>
+/// <param name="SessionId">The sign-in it came of, or null for an API key.</param>
+/// <param name="IsSuspended">Its enterprise may not do anything.</param>
+/// <param name="ExpiresAt">When it ends by itself.</param>
+internal sealed record Credential(
+    CredentialKind Kind,
+    Caller Caller,
+    Guid? SessionId,
+    bool IsSuspended,
+    DateTimeOffset ExpiresAt
+);
+
+/// <summary>
+/// Who is behind a credential, from memory while nothing about identity changes anywhere. A hit costs one SHA-256, takes no
+/// lock and allocates nothing.
+/// </summary>
+internal sealed class CredentialCache(CredentialStore store, IdentityVersion version, TimeProvider time)
+{
+    private const int CredentialsMax = 100_000;
+
+    /// <summary>Remembered so that a misconfigured client's retries do not each ask the database.</summary>
+    private const int RefusedMax = 10_000;
+    private static readonly TimeSpan RefusedFor = TimeSpan.FromSeconds(5);
+
+    private readonly VersionedCache<CredentialHash, Credential> _good = new(version, CredentialsMax);
+    private readonly ConcurrentDictionary<CredentialHash, DateTimeOffset> _refused = new();
+
+    /// <summary>False: not known, ask <see cref="FindAsync"/>. True with null: known to be refused.</summary>
+    public bool TryGet(in PresentedCredential presented, out Credential? credential)
+    {
+        if (
+            presented.Kind is CredentialKind.None or CredentialKind.Malformed
+            || !CredentialHash.TryCompute(presented.Span, out CredentialHash hash)
+        )
+        {
+            credential = null;
+            return true;
+        }
+
+        return TryGet(presented.Kind, hash, out credential);
+    }
+
+    /// <summary>The credential, or null when it is no good.</summary>
+    public async Task<Credential?> FindAsync(PresentedCredential presented, CancellationToken cancellationToken)
+    {
+        if (
+            presented.Kind is CredentialKind.None or CredentialKind.Malformed
+            || !CredentialHash.TryCompute(presented.Span, out CredentialHash hash)
+        )
+        {
+            return null;
+        }
+
+        if (TryGet(presented.Kind, hash, out Credential? known))
+        {
+            return known;
+        }
+
+        Credential? found = await _good.LoadAsync(
+            hash,
+            () => store.ReadAsync(presented, hash.ToArray()),
+            cancellationToken
+        );
+        if (found is null)
+        {
+            if (_refused.Count >= RefusedMax)
+            {
+                _refused.Clear();
+            }
+
+            _refused[hash] = time.GetUtcNow() + RefusedFor;
+        }
+
+        return Usable(found, presented.Kind);
+    }
+
+    private bool TryGet(CredentialKind kind, in CredentialHash hash, out Credential? credential)
+    {
+        if (_good.TryGet(hash, out Credential? good))
+        {
+            credential = Usable(good, kind);
+            return true;
+        }
+
+        credential = null;
+        return !_refused.IsEmpty && _refused.TryGetValue(hash, out DateTimeOffset until) && time.GetUtcNow() < until;
+    }
+
+    private Credential? Usable(Credential? credential, CredentialKind kind) =>
+        credential is not null && credential.Kind == kind && time.GetUtcNow() < credential.ExpiresAt
+            ? credential
+            : null;
+}

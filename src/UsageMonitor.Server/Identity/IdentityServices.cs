@@ -1,0 +1,26 @@
+using UsageMonitor.Server.Platform;
+
+namespace UsageMonitor.Server.Identity;
+
+internal static class IdentityServices
+{
+    /// <summary>
+    /// Everything about who calls. The host registers <see cref="Database"/>, <see cref="MasterKey"/>,
+    /// <see cref="ServerSettings"/> and <see cref="TimeProvider"/>.
+    /// </summary>
+    public static IServiceCollection AddIdentityServices(this IServiceCollection services) =>
+        services
+            .AddEnterpriseDirectory()
+            .AddSingleton<Passwords>()
+            .AddSingleton<Users>()
+            .AddSingleton<Enterprises>()
+            .AddSingleton<SignInThrottle>()
+            .AddSingleton<PasswordSignIn>()
+            .AddSingleton<SigningKeys>()
+            .AddSingleton<AccessTokens>()
+            .AddSingleton<Sessions>()
+            .AddSingleton<CredentialStore>()
+            .AddSingleton<CredentialCache>()
+            .AddSingleton<BrowserSessions>()
+            .AddSingleton<OperatorBootstrap>();
+}

@@ -1,0 +1,122 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Security.Cryptography;
+using System.Text;
+using Npgsql;
+using UsageMonitor.Server.Platform;
+
+namespace UsageMonitor.Server.Identity;
+
+/// <summary>People who sign in: how their addresses are sealed and found, and how they are added.</summary>
+internal sealed class Users(MasterKey masterKey, Passwords passwords, TimeProvider time)
+{
+    private readonly byte[] _emailIndexKey = masterKey.Derive("email-index");
+
+    /// <summary>Finds an address without anybody being able to read it out of the table.</summary>
+    public byte[] EmailHash(string email) => HMACSHA256.HashData(_emailIndexKey, Encoding.UTF8.GetBytes(email));
+
+    public static byte[] SealEmail(byte[] dataKey, Guid enterpriseId, string email) =>
+        Sealing.Seal(dataKey, Encoding.UTF8.GetBytes(email), EmailContext(enterpriseId));
+
+    public static string OpenEmail(byte[] dataKey, Guid enterpriseId, byte[] sealedEmail) =>
+        Encoding.UTF8.GetString(Sealing.Open(dataKey, sealedEmail, EmailContext(enterpriseId)));
+
+    private const string EnsureOrdinals =
+        "INSERT INTO user_ordinals (enterprise_id) VALUES ($1) ON CONFLICT DO NOTHING";
+
+    private const string LockOrdinals = "SELECT 1 FROM user_ordinals WHERE enterprise_id = $1 FOR UPDATE";
+
+    private const string FindUser = "SELECT 1 FROM users WHERE enterprise_id = $1 AND user_id = $2";
+
+    private const string TakeOrdinal = """
+        UPDATE user_ordinals SET next_ordinal = next_ordinal + 1 WHERE enterprise_id = $1 RETURNING next_ordinal - 1
+        """;
+
+    private const string InsertUser = """
+        INSERT INTO users (enterprise_id, user_id, ordinal, email, email_hash, password_hash, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        """;
+
+    private const string LetUserSignIn = """
+        UPDATE users SET email = $3, email_hash = $4, password_hash = $5 WHERE enterprise_id = $1 AND user_id = $2
+        """;
+
+    private const string GiveRole = """
+        INSERT INTO user_roles (enterprise_id, user_id, role_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+        """;
+
+    /// <summary>Adds a person who signs in, or lets one sign in who was so far known only from usage.</summary>
+    /// <param name="transaction">In the enterprise's scope.</param>
+    /// <param name="enterpriseId">The enterprise.</param>
+    /// <param name="dataKey">The enterprise's, unwrapped.</param>
+    /// <param name="email">Normalized.</param>
+    /// <param name="password">Acceptable.</param>
+    /// <param name="role">From <see cref="RolePermissions"/>.</param>
+    /// <param name="cancellationToken">Cancels.</param>
+    /// <exception cref="EmailTakenException">The address signs in already, here or in another enterprise.</exception>
+    public async Task<Guid> AddAsync(
+        ScopedTransaction transaction,
+        Guid enterpriseId,
+        byte[] dataKey,
+        string email,
+        string password,
+        string role,
+        CancellationToken cancellationToken
+    )
+    {
+        Guid userId = UserIdOf(enterpriseId, email);
+        byte[] sealedEmail = SealEmail(dataKey, enterpriseId, email);
+        byte[] emailHash = EmailHash(email);
+        string passwordHash = passwords.Hash(password);
+        try
+        {
+            // The ordinals' lock comes before the look at the users: processing adds users under the same lock.
+            await transaction.ExecuteAsync(EnsureOrdinals, [enterpriseId], cancellationToken);
+            await transaction.ExecuteAsync(LockOrdinals, [enterpriseId], cancellationToken);
+            await using NpgsqlCommand find = transaction.Command(FindUser, enterpriseId, userId);
+            if (await find.ExecuteScalarAsync(cancellationToken) is null)
+            {
+                await using NpgsqlCommand take = transaction.Command(TakeOrdinal, enterpriseId);
+                object ordinal = (await take.ExecuteScalarAsync(cancellationToken))!;
+                await transaction.ExecuteAsync(
+                    InsertUser,
+                    [enterpriseId, userId, ordinal, sealedEmail, emailHash, passwordHash, time.GetUtcNow()],
+                    cancellationToken
+                );
+            }
+            else
+            {
+                await transaction.ExecuteAsync(
+                    LetUserSignIn,
+                    [enterpriseId, userId, sealedEmail, emailHash, passwordHash],
+                    cancellationToken
+                );
+            }
+
+            await transaction.ExecuteAsync(GiveRole, [enterpriseId, userId, role], cancellationToken);
+            return userId;
+        }
+        catch (PostgresException exception)
+            when (exception is { SqlState: PostgresErrorCodes.UniqueViolation, ConstraintName: "users_email_hash_key" })
+        {
+            throw new EmailTakenException(exception);
+        }
+    }
+
+    /// <summary>UUIDv5 (RFC 9562, 5.5) of a caller's own user id; the enterprise is its namespace.</summary>
+    [SuppressMessage("Security", "CA5350", Justification = "RFC 9562 defines version 5 so; nothing is secured by it.")]
+    private static Guid UserIdOf(Guid enterpriseId, string externalId)
+    {
+        byte[] hash = SHA1.HashData([
+            .. enterpriseId.ToByteArray(bigEndian: true),
+            .. Encoding.UTF8.GetBytes(externalId),
+        ]);
+        hash[6] = (byte)((hash[6] & 0x0F) | 0x50);
+        hash[8] = (byte)((hash[8] & 0x3F) | 0x80);
+        return new Guid(hash.AsSpan(0, 16), bigEndian: true);
+    }
+
+    private static byte[] EmailContext(Guid enterpriseId) => [.. enterpriseId.ToByteArray(), .. "email"u8];
+}
+
+/// <summary>The address signs in already.</summary>
+internal sealed class EmailTakenException(Exception inner) : Exception("The e-mail address is taken.", inner);
