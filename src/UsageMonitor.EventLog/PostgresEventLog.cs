@@ -48,6 +48,16 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
             throw new ArgumentException("At most one segment a partition.", nameof(segments));
         }
 
+        if (segments.Any(segment => segment.Partition < 0 || segment.Partition >= PartitionCount))
+        {
+            throw new EventLogUnavailableException($"A segment names a partition that the log does not have: it has {PartitionCount}.");
+        }
+
+        if (segments.Count == 0)
+        {
+            return;
+        }
+
         try
         {
             await using NpgsqlConnection connection = await dataSource.OpenConnectionAsync(cancellationToken);
@@ -59,11 +69,7 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
                 batch.BatchCommands.Add(AppendCommand(segment));
             }
 
-            int inserted = await batch.ExecuteNonQueryAsync(cancellationToken);
-            if (inserted != segments.Count)
-            {
-                throw new EventLogUnavailableException("A segment names a partition that the log does not have.");
-            }
+            await batch.ExecuteNonQueryAsync(cancellationToken);
         }
         catch (NpgsqlException exception)
         {

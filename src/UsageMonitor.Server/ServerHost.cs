@@ -3,7 +3,6 @@ using System.Net.Sockets;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Npgsql;
-using StackExchange.Redis;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;

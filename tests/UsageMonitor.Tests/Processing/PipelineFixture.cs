@@ -1,6 +1,4 @@
 using System.Security.Cryptography;
-using Microsoft.Extensions.Logging.Abstractions;
-using Microsoft.Extensions.Time.Testing;
 using Npgsql;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Ingestion;
@@ -19,7 +17,7 @@ internal sealed class PipelineFixture : IAsyncDisposable
     private PipelineFixture(TestDatabase test)
     {
         _test = test;
-        _version = new IdentityVersion(Database, TimeProvider.System);
+        _version = new IdentityVersion(TimeProvider.System);
         Log = new PostgresEventLog(Database.Pipeline, Engines.LogPartitions);
         Enterprises = new EnterpriseDirectory(Database, Engines.MasterKey, _version);
         Months = new MonthPartitions(Database);
