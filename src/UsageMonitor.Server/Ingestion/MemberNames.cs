@@ -14,19 +14,25 @@ namespace UsageMonitor.Server.Ingestion;
 internal sealed class MemberNames
 {
     private const int SlotsMin = 64;
+    private const int SlotsKeptMax = 1_024;
     private static readonly long s_secret = BitConverter.ToInt64(RandomNumberGenerator.GetBytes(sizeof(long)));
 
-    private readonly ulong[] _small = new ulong[SlotsMin];
-    private ulong[] _slots;
+    private ulong[] _slots = new ulong[SlotsMin];
     private int _count;
 
-    public MemberNames() => _slots = _small;
-
+    /// <summary>Forgets the names, for the next event.</summary>
     public void Clear()
     {
-        // An array that one large event needed is left behind: clearing it for every small event would cost more.
-        _slots = _small;
-        Array.Clear(_small);
+        // One extraordinary event must not make every later one pay for clearing its table.
+        if (_slots.Length > SlotsKeptMax)
+        {
+            _slots = new ulong[SlotsMin];
+        }
+        else
+        {
+            Array.Clear(_slots);
+        }
+
         _count = 0;
     }
 
