@@ -14,7 +14,6 @@ namespace UsageMonitor.Server.Ingestion;
 internal sealed class MemberNames
 {
     private const int SlotsMin = 64;
-    private const int SlotsKeptMax = 1_024;
     private static readonly long s_secret = BitConverter.ToInt64(RandomNumberGenerator.GetBytes(sizeof(long)));
 
     private ulong[] _slots = new ulong[SlotsMin];
@@ -23,16 +22,8 @@ internal sealed class MemberNames
     /// <summary>Forgets the names, for the next event.</summary>
     public void Clear()
     {
-        // One extraordinary event must not make every later one pay for clearing its table.
-        if (_slots.Length > SlotsKeptMax)
-        {
-            _slots = new ulong[SlotsMin];
-        }
-        else
-        {
-            Array.Clear(_slots);
-        }
-
+        // A grown table stays, for this request only. At worst 32 KB of tiny names leave 128 KB, cleared in some microseconds.
+        Array.Clear(_slots);
         _count = 0;
     }
 

@@ -197,4 +197,25 @@ public sealed class EventParserTests
 
         Assert.True(properties.Span.Overlaps(body));
     }
+
+    [Fact]
+    public void Parse_WhenAnEventHasLess_ShouldTakeNothingFromTheOneBefore()
+    {
+        const string eventId = "0190f3a0-1234-7abc-8def-0123456789ab";
+        string full = Parsing.Event(
+            $$"""
+            "eventId":"{{eventId}}","eventType":"click","eventTimestamp":"2026-03-14T00:00:00Z","properties":{"a":1}
+            """
+        );
+
+        ParsedBatch batch = Parsing.Batch(Parsing.Parse($$"""[{{full}},{"featureName":"f"},{{full}},{{s_event}}]"""));
+
+        RejectedEvent rejected = Assert.Single(batch.Rejected);
+        Assert.Equal((null, RejectionCodes.MissingField), (rejected.EventId, rejected.Code));
+        ParsedEvent last = batch.Accepted[2];
+        Assert.NotEqual(Guid.Parse(eventId), last.EventId);
+        Assert.Equal("use", last.EventType);
+        Assert.Equal(EventTimestamp.FromInstant(Parsing.Now), last.TimestampMicroseconds);
+        Assert.True(last.Properties.IsEmpty);
+    }
 }
