@@ -19,7 +19,7 @@ internal readonly record struct ParseOutcome(ParsedBatch? Batch, IngestProblem? 
 internal static class EventParser
 {
     public const int EventsMax = 10_000;
-    private const int EventBytesExpected = 1_000;
+    private const int EventBytesExpected = 800;
 
     // Depth is not the syntax's concern here: a limit of the reader's would let one deep event spoil its batch.
     private static readonly JsonReaderOptions s_options = new() { MaxDepth = int.MaxValue };

@@ -16,15 +16,28 @@ internal static class NameCache
     {
         var hash = new HashCode();
         hash.AddBytes(utf8);
-        ref Entry? slot = ref s_slots[hash.ToHashCode() & (Slots - 1)];
-        Entry? entry = Volatile.Read(ref slot);
+
+        // Two slots a name, so that two that meet in one do not drive each other out for ever.
+        int first = hash.ToHashCode() & (Slots - 1);
+        Entry? entry = Volatile.Read(ref s_slots[first]);
         if (entry is not null && utf8.SequenceEqual(entry.Utf8))
         {
             return entry.Name;
         }
 
+        Entry? second = Volatile.Read(ref s_slots[first ^ 1]);
+        if (second is not null && utf8.SequenceEqual(second.Utf8))
+        {
+            return second.Name;
+        }
+
+        if (entry is not null)
+        {
+            Volatile.Write(ref s_slots[first ^ 1], entry);
+        }
+
         entry = new Entry(utf8.ToArray(), Encoding.UTF8.GetString(utf8));
-        Volatile.Write(ref slot, entry);
+        Volatile.Write(ref s_slots[first], entry);
         return entry.Name;
     }
 
