@@ -79,6 +79,7 @@ internal sealed class ServerHost : IAsyncDisposable
         {
             logging.AddConfiguration(builder.Configuration.GetSection("Logging"));
             logging.AddSimpleConsole(ConsoleFormat);
+            Quieten(logging);
         });
         var masterKey = MasterKey.Load(settings.MasterKey, settings.DataFolder);
         string postgres = settings.Postgres ?? await StartPostgresAsync(settings, builder.Configuration, loggers, cancellationToken);
@@ -176,11 +177,19 @@ internal sealed class ServerHost : IAsyncDisposable
     {
         builder.Logging.ClearProviders();
         builder.Logging.AddSimpleConsole(ConsoleFormat);
-        builder.Logging.AddFilter("Microsoft.AspNetCore", LogLevel.Warning);
-        builder.Logging.AddFilter("Microsoft.Hosting", LogLevel.Warning);
-        builder.Logging.AddFilter("Yarp", LogLevel.Warning);
-        builder.Logging.AddFilter("Microsoft.Extensions", LogLevel.Warning);
-        builder.Logging.AddFilter("Microsoft.AspNetCore.Server.Kestrel", LogLevel.Error);
+        Quieten(builder.Logging);
+    }
+
+    // What the parts say of themselves is for their developers; configuration (Logging:LogLevel) can ask for it.
+    private static void Quieten(ILoggingBuilder logging)
+    {
+        foreach (string part in new[] { "Microsoft", "Yarp", "GarnetServer", "ArgParser", "Options", "VectorManager", "MainLogSizeTracker", "StackExchange" })
+        {
+            logging.AddFilter(part, LogLevel.Warning);
+        }
+
+        // Says at every start that it has warned: see EmbeddedCache.
+        logging.AddFilter("ArgParser", LogLevel.Error);
     }
 
     private static void ConsoleFormat(Microsoft.Extensions.Logging.Console.SimpleConsoleFormatterOptions options)
