@@ -1,5 +1,6 @@
 using System.Net;
 using System.Text;
+using System.Text.Json;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Time.Testing;
 using Microsoft.IdentityModel.JsonWebTokens;
@@ -230,6 +231,33 @@ public sealed class AuthTests(IdentityFixture fixture) : IClassFixture<IdentityF
             }
         );
         Assert.True(result.IsValid);
+    }
+
+    [Fact]
+    public async Task OpenApi_WhenWritten_ShouldNameTheBodiesAndTheProblems()
+    {
+        using HttpResponseMessage response = await Host.SendAsync(HttpMethod.Get, "/openapi/v1.json", null);
+        using JsonDocument document = JsonDocument.Parse(
+            await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)
+        );
+
+        JsonElement login = document.RootElement.GetProperty("paths").GetProperty("/v1/auth/login").GetProperty("post");
+
+        Assert.Equal(
+            "#/components/schemas/LoginRequest",
+            login
+                .GetProperty("requestBody")
+                .GetProperty("content")
+                .GetProperty("application/json")
+                .GetProperty("schema")
+                .GetProperty("$ref")
+                .GetString()
+        );
+        Assert.Equal(
+            ["200", "400", "401", "403", "429"],
+            login.GetProperty("responses").EnumerateObject().Select(answer => answer.Name)
+        );
+        Assert.False(login.TryGetProperty("parameters", out _));
     }
 
     private async Task<LoginResponse> RefreshAsync(string refreshToken)

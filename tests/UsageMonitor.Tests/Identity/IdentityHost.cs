@@ -55,9 +55,11 @@ internal sealed class IdentityHost : IAsyncDisposable
             .AddSingleton(ServerSettings.Load(settings))
             .AddSingleton(TimeProvider.System)
             .AddIdentityServices()
-            .AddGatewayServices();
+            .AddGatewayServices()
+            .AddOpenApi();
         WebApplication app = builder.Build();
         app.UseGuard();
+        app.MapOpenApi().RequirePermission(Permissions.Anonymous);
         app.MapAuthEndpoints().MapEnterpriseEndpoints().MapApiKeyEndpoints();
         app.MapGet("/v1/forgotten", () => "nobody should see this");
         app.MapPost("/v1/events", (HttpContext context) => context.GetCaller().ApiKeyId)
