@@ -16,13 +16,13 @@ public sealed record RejectedEvent(int Index, Guid? EventId, string Code, string
 /// <summary>Why an event can be refused.</summary>
 public static class RejectionCodes
 {
-    /// <summary>The line or element is not a JSON object, or has duplicate names, invalid text or numbers out of range.</summary>
+    /// <summary>The line or element is not a JSON object, or has duplicate or malformed member names.</summary>
     public const string InvalidJson = "invalid_json";
 
     /// <summary>A required field is absent or null.</summary>
     public const string MissingField = "missing_field";
 
-    /// <summary>A field has the wrong type, length or form.</summary>
+    /// <summary>A field has the wrong type, length or form, or properties with text, numbers or nesting that not every reader takes.</summary>
     public const string InvalidField = "invalid_field";
 
     /// <summary>The event is larger than 32 KB.</summary>
@@ -34,3 +34,19 @@ public static class RejectionCodes
     /// <summary>Older than 7 days and the caller has no <c>usage:backfill</c>, or before the year 2000.</summary>
     public const string TimestampTooOld = "timestamp_too_old";
 }
+
+/// <summary>One use of a feature by a user, as sent to <c>POST /v1/usage/events</c>; at most 32 KB of JSON.</summary>
+/// <param name="UserId">1–128 characters: a UUID, or the enterprise's own id of the user.</param>
+/// <param name="FeatureName">1–100 characters.</param>
+/// <param name="EventId">A UUID that makes a retry recognisable; without it every sending is another event.</param>
+/// <param name="EventType">1–100 characters, <c>use</c> when absent.</param>
+/// <param name="EventTimestamp">ISO 8601 with offset; the server's clock when absent.</param>
+/// <param name="Properties">Anything worth keeping, a JSON object at most 32 deep.</param>
+public sealed record UsageEvent(
+    string UserId,
+    string FeatureName,
+    Guid? EventId = null,
+    string? EventType = null,
+    DateTimeOffset? EventTimestamp = null,
+    System.Text.Json.Nodes.JsonObject? Properties = null
+);

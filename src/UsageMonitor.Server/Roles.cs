@@ -1,3 +1,10 @@
+using UsageMonitor.Server.Dashboard;
+using UsageMonitor.Server.Gateway;
+using UsageMonitor.Server.Identity;
+using UsageMonitor.Server.Ingestion;
+using UsageMonitor.Server.Processing;
+
+
 namespace UsageMonitor.Server;
 
 /// <summary>The roles a process can take, one row each; <c>all</c> is just a row.</summary>
@@ -11,23 +18,68 @@ internal static class Roles
     public const string Dashboard = "dashboard";
     public const string Admin = "admin";
 
-    private static readonly Role[] Table =
+    private static readonly Role[] s_table =
     [
-        new(Gateway, []),
-        new(Identity, []),
-        new(Ingestion, []),
-        new(Processing, []),
-        new(Dashboard, []),
-        new(Admin, []),
-        new(All, [Gateway, Identity, Ingestion, Processing, Dashboard, Admin]),
+        new(Gateway, "answers clients; forwards what other processes serve") { Map = app => app.MapForwarding() },
+        new(Identity, "signs people in and out") { Map = app => app.MapAuthEndpoints(), Paths = ["/v1/auth", "/.well-known"] },
+        new(Ingestion, "takes usage events and makes them durable")
+        {
+            Register = services => services.AddIngestion(),
+            Map = app => { app.MapIngestion(); app.MapPipelineHealth(); },
+            Paths = ["/v1/usage", "/health/pipeline"],
+        },
+        new(Processing, "stores, counts and accounts for events") { Register = services => services.AddHostedService<ProcessingService>() },
+        new(Dashboard, "answers with numbers, and shows the pages")
+        {
+            Register = services => services.AddDashboard(),
+            Map = app => { app.MapDashboard(); },
+            Paths = ["/v1/dashboard", "/v1/admin/usage/ledger", ""],
+        },
+        new(Admin, "enterprises and API keys")
+        {
+            Map = app => { app.MapEnterpriseEndpoints(); app.MapApiKeyEndpoints(); },
+            Paths = ["/v1/platform", "/v1/admin"],
+        },
+        new(All, "everything in one process") { Includes = [Gateway, Identity, Ingestion, Processing, Dashboard, Admin] },
     ];
 
-    public static IEnumerable<string> Names => Table.Select(role => role.Name);
+    public static IReadOnlyList<Role> Table => s_table;
 
-    public static bool IsKnown(string name) => Table.Any(role => role.Name == name);
+    public static IEnumerable<string> Names => s_table.Select(role => role.Name);
+
+    public static bool IsKnown(string name) => s_table.Any(role => role.Name == name);
+
+    /// <summary>The roles that the names stand for, in the order of the table.</summary>
+    public static IReadOnlyList<Role> Expand(IReadOnlyCollection<string> names)
+    {
+        var wanted = new HashSet<string>(names, StringComparer.Ordinal);
+        foreach (Role role in s_table.Where(role => names.Contains(role.Name)))
+        {
+            wanted.UnionWith(role.Includes);
+        }
+
+        return [.. s_table.Where(role => wanted.Contains(role.Name) && role.Includes.Length == 0)];
+    }
+
+    /// <summary>The paths of all other roles; a gateway forwards them.</summary>
+    public static IEnumerable<Forwarding.RolePath> PathsBeyond(IReadOnlyCollection<Role> served) =>
+        s_table.Except(served).SelectMany(role => role.Paths.Select(path => new Forwarding.RolePath(role.Name, path)));
 }
 
 /// <summary>A role.</summary>
 /// <param name="Name">As given to <c>--roles</c>.</param>
-/// <param name="Includes">Roles it stands for.</param>
-internal sealed record Role(string Name, string[] Includes);
+/// <param name="Summary">What it does, for <c>--help</c>.</param>
+internal sealed record Role(string Name, string Summary)
+{
+    /// <summary>Roles it stands for.</summary>
+    public string[] Includes { get; init; } = [];
+
+    /// <summary>Adds its services, beyond those every role has.</summary>
+    public Action<IServiceCollection>? Register { get; init; }
+
+    /// <summary>Maps its endpoints.</summary>
+    public Action<WebApplication>? Map { get; init; }
+
+    /// <summary>What it answers, by the beginning of the path; the longest match counts. A gateway forwards by it.</summary>
+    public string[] Paths { get; init; } = [];
+}

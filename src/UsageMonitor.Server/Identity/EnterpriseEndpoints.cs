@@ -109,7 +109,7 @@ internal static class EnterpriseEndpoints
         id.Length is > 0 and <= 64
         && TimeZoneInfo.TryFindSystemTimeZoneById(id, out TimeZoneInfo? zone)
         && zone.HasIanaId
-        && !TimeZoneInfo.TryConvertWindowsIdToIanaId(id, out _);
+        && (id == "UTC" || !TimeZoneInfo.TryConvertWindowsIdToIanaId(id, out _)); // both call that one UTC
 
     private const string ReadEnterprises = """
         SELECT enterprise_id, name, time_zone, status, created_at FROM enterprises

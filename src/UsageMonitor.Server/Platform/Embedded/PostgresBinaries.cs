@@ -49,9 +49,10 @@ internal sealed record PostgresBinaries(string Root)
     }
 
     // Trying tells more than reading permissions would: access lists, noexec mounts and missing libraries count as well.
+    // By way of env, because setpriv itself still has root's capabilities when it executes its program.
     private async Task<bool> RunsAsync(PostgresAccount account, CancellationToken cancellationToken)
     {
-        (int exitCode, _) = await account.RunAsync(Server, "/", ["--version"], cancellationToken);
+        (int exitCode, _) = await account.RunAsync("/usr/bin/env", "/", [Server, "--version"], cancellationToken);
         return exitCode == 0 && File.Exists(InitDb);
     }
 

@@ -8,25 +8,30 @@ namespace UsageMonitor.Server.Platform.Embedded;
 /// <remarks>
 /// The cluster's processes cannot walk to a data folder below, say, <c>/root</c>, and giving them that right is not ours
 /// to decide. They need not walk: a process enters the folder as root before it changes its account, keeps it as its
-/// working folder, and Linux resolves <c>/proc/self/cwd</c> without asking for a right on any parent. So that is the
+/// working folder, and Linux resolves <see cref="WorkingFolderAsPath"/> without asking for a right on any parent. So that is the
 /// data directory PostgreSQL is told. See docs/decisions/0002-embedded-postgres.md.
 /// </remarks>
 internal sealed class PostgresFolder
 {
     public const string OwnerLogin = "usage_monitor";
     public const int Port = 5432;
+
+    /// <summary>The folder a process is in, as a path that needs no right on the folders above it (Linux).</summary>
+    public const string WorkingFolderAsPath = "/proc/self/cwd";
+
     private const int PasswordBytes = 32;
     private const int SocketPathBytesMax = 107;
-    private readonly string _dataFolder;
     private readonly PostgresAccount _account;
 
     public PostgresFolder(string dataFolder, PostgresAccount account)
     {
-        _dataFolder = dataFolder;
+        DataFolder = dataFolder;
         _account = account;
         Cluster = Path.Combine(dataFolder, "postgres");
         SocketFolder = SocketFolderFor(dataFolder, account);
     }
+
+    public string DataFolder { get; }
 
     /// <summary>PostgreSQL's data directory.</summary>
     public string Cluster { get; }
@@ -35,11 +40,11 @@ internal sealed class PostgresFolder
     public string SocketFolder { get; }
 
     /// <summary>The data directory as PostgreSQL's programs are told, started inside of it.</summary>
-    public string ClusterAsTold => OperatingSystem.IsLinux() ? "/proc/self/cwd" : Cluster;
+    public string ClusterAsTold => OperatingSystem.IsLinux() ? WorkingFolderAsPath : Cluster;
 
     public bool IsInitialised => File.Exists(Path.Combine(Cluster, "PG_VERSION"));
 
-    private string PasswordPath => Path.Combine(_dataFolder, "postgres.password");
+    private string PasswordPath => Path.Combine(DataFolder, "postgres.password");
 
     /// <summary>The owner's password, which never leaves this machine: read from its file, or made.</summary>
     public string OwnerPassword()

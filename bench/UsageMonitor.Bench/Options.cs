@@ -1,0 +1,84 @@
+using System.Globalization;
+
+namespace UsageMonitor.Bench;
+
+/// <summary>What to measure and how much of it; <c>./bench --help</c> explains each.</summary>
+internal sealed record Options
+{
+    public const string Usage = """
+        usage: ./bench [ingest] [options]
+
+          --rounds N        measured rounds of everything (3)
+          --events N        events of a batch round; all are held in memory, 1 KB each (200000)
+          --enterprises N   enterprises, in the mission's mix of sizes (1000)
+          --seconds N       of a round of single-event requests (10); latency rounds take three times as long
+          --only A,B        of: baselines, throughput, singles, latency
+          --server PATH     usage-monitor.dll (artifacts/bin/UsageMonitor.Server/release)
+          --data DIR        where the databases go for the time of the run (a new folder in the temporary one)
+          --log-level NAME  of the measured server (Warning)
+          --quick           one small round of everything, under a minute: to see that it works, not to quote
+        """;
+
+    public static readonly string[] Parts = ["baselines", "throughput", "singles", "latency"];
+
+    public int Rounds { get; init; } = 3;
+    public int Events { get; init; } = 200_000;
+    public int Enterprises { get; init; } = 1_000;
+    public int SingleSeconds { get; init; } = 10;
+    public bool Quick { get; init; }
+    public IReadOnlyList<string> Only { get; init; } = Parts;
+    public string? ServerPath { get; init; }
+    public string? DataFolder { get; init; }
+    public string LogLevel { get; init; } = "Warning";
+
+    public int LatencySeconds => 3 * SingleSeconds;
+
+    public bool Does(string part) => Only.Contains(part);
+
+    /// <exception cref="FormatException">An argument is unknown or has a wrong value.</exception>
+    public static Options Parse(string[] args)
+    {
+        var options = new Options();
+        for (int at = 0; at < args.Length; at++)
+        {
+            string name = args[at];
+            string Value() => ++at < args.Length ? args[at] : throw new FormatException($"{name} needs a value");
+            int Number() =>
+                int.TryParse(Value(), NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number > 0
+                    ? number
+                    : throw new FormatException($"{name} needs a positive whole number");
+
+            options = name switch
+            {
+                "ingest" => options,
+                "--rounds" => options with { Rounds = Number() },
+                "--events" => options with { Events = Number() },
+                "--enterprises" => options with { Enterprises = Number() },
+                "--seconds" => options with { SingleSeconds = Number() },
+                "--only" => options with { Only = KnownParts(Value()) },
+                "--server" => options with { ServerPath = Value() },
+                "--data" => options with { DataFolder = Value() },
+                "--log-level" => options with { LogLevel = Value() },
+                "--quick" => options with
+                {
+                    Quick = true,
+                    Rounds = 1,
+                    Events = 20_000,
+                    Enterprises = 50,
+                    SingleSeconds = 2,
+                },
+                _ => throw new FormatException($"unknown argument {name}"),
+            };
+        }
+
+        return options;
+    }
+
+    private static string[] KnownParts(string list)
+    {
+        string[] parts = list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+        return parts.Length > 0 && parts.All(part => Parts.Contains(part))
+            ? parts
+            : throw new FormatException($"--only takes some of {string.Join(", ", Parts)}");
+    }
+}

@@ -1,0 +1,77 @@
+using UsageMonitor.Server.Platform;
+using Yarp.ReverseProxy.Configuration;
+
+namespace UsageMonitor.Server.Gateway;
+
+/// <summary>
+/// What a gateway does with paths that other processes serve: it forwards them with YARP to <c>Gateway:Services:&lt;role&gt;</c>
+/// (addresses, comma-separated), the least busy first.
+/// </summary>
+/// <remarks>
+/// The caller's own credential goes along and the service's guard verifies it, so a gateway need not be trusted by the
+/// services behind it. In <c>all</c> nothing is forwarded: every path is served in process.
+/// </remarks>
+internal static class Forwarding
+{
+    private const string ServicesSection = "Gateway:Services";
+    private static readonly TimeSpan s_activityTimeMax = TimeSpan.FromSeconds(100);
+
+    /// <summary>A path that a role answers.</summary>
+    internal sealed record RolePath(string Role, string Path);
+
+    public static IServiceCollection AddForwarding(this IServiceCollection services, IConfiguration configuration, IEnumerable<RolePath> elsewhere)
+    {
+        var routes = new List<RouteConfig>();
+        var clusters = new Dictionary<string, ClusterConfig>(StringComparer.Ordinal);
+        foreach ((string role, string path) in elsewhere)
+        {
+            string[] addresses = (configuration[$"{ServicesSection}:{role}"] ?? "").Split(
+                ',',
+                StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries
+            );
+            if (addresses.Length == 0)
+            {
+                continue;
+            }
+
+            clusters[role] = ClusterOf(role, addresses);
+            routes.Add(
+                new RouteConfig
+                {
+                    RouteId = role + path,
+                    ClusterId = role,
+                    Match = new RouteMatch { Path = path + "/{**rest}" },
+                }
+            );
+        }
+
+        services.AddReverseProxy().LoadFromMemory(routes, [.. clusters.Values]);
+        return services;
+    }
+
+    public static void MapForwarding(this WebApplication app) =>
+        // Anonymous here, because the service that answers has the guard that knows what its endpoint demands.
+        app.MapReverseProxy().RequirePermission(Permissions.Anonymous);
+
+    private static ClusterConfig ClusterOf(string role, string[] addresses) =>
+        new()
+        {
+            ClusterId = role,
+            LoadBalancingPolicy = "PowerOfTwoChoices",
+            HttpRequest = new Yarp.ReverseProxy.Forwarder.ForwarderRequestConfig { ActivityTimeout = s_activityTimeMax },
+            HealthCheck = new HealthCheckConfig
+            {
+                Active = new ActiveHealthCheckConfig
+                {
+                    Enabled = true,
+                    Interval = TimeSpan.FromSeconds(5),
+                    Timeout = TimeSpan.FromSeconds(3),
+                    Policy = "ConsecutiveFailures",
+                    Path = "/health/ready",
+                },
+            },
+            Destinations = addresses
+                .Select((address, index) => (Name: $"{role}-{index}", address))
+                .ToDictionary(destination => destination.Name, destination => new DestinationConfig { Address = destination.address }),
+        };
+}

@@ -1,0 +1,25 @@
+using Microsoft.AspNetCore.Mvc;
+using UsageMonitor.Server.Platform;
+
+namespace UsageMonitor.Server.Ingestion;
+
+internal static class IngestionServices
+{
+    public static IServiceCollection AddIngestion(this IServiceCollection services) =>
+        services
+            .AddSingleton<Backlog>()
+            .AddHostedService(provider => provider.GetRequiredService<Backlog>())
+            .AddSingleton<GroupCommit>()
+            .AddHostedService(provider => provider.GetRequiredService<GroupCommit>());
+
+    /// <summary><c>GET /health/pipeline</c>: how far processing is behind, for the operator.</summary>
+    public static void MapPipelineHealth(this IEndpointRouteBuilder routes) =>
+        routes
+            .MapGet(
+                "/health/pipeline",
+                async ([FromServices] Backlog backlog, CancellationToken cancellationToken) => TypedResults.Ok(await backlog.ReadAsync(cancellationToken))
+            )
+            .WithTags("Health")
+            .WithSummary("Events ever appended to the log and ever processed")
+            .RequirePermission(Permissions.EnterprisesWrite);
+}

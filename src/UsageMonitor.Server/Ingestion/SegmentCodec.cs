@@ -1,0 +1,261 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Security.Cryptography;
+using System.Text;
+using K4os.Compression.LZ4;
+using UsageMonitor.EventLog;
+using UsageMonitor.Server.Platform;
+
+namespace UsageMonitor.Server.Ingestion;
+
+/// <summary>
+/// The two sealed halves of a segment. Headers are all that processing opens; properties stay where they are, and a stored
+/// event points to its slot in them.
+/// </summary>
+/// <remarks>
+/// Both halves are a container: <c>version (1) ‖ blocks (varint) ‖ (enterprise (16) ‖ sealed length (4))* ‖ sealed blocks</c>.
+/// A block belongs to one enterprise and is sealed with its data key, with the enterprise and the half as associated data.
+/// A header block is <c>events ‖ features ‖ types ‖ (event id ‖ user id ‖ timestamp ‖ feature ‖ type ‖ external id)*</c>, a
+/// property block <c>plain length (4) ‖ LZ4 of (length ‖ JSON)*</c>; numbers are varints, texts UTF-8 with their length.
+/// </remarks>
+internal static class SegmentCodec
+{
+    private const byte Version = 1;
+    private const byte HeadersHalf = 1;
+    private const byte PropertiesHalf = 2;
+    private const int IdBytes = 16;
+
+    /// <summary>What one enterprise adds to a segment.</summary>
+    public sealed record Block(EnterpriseInfo Enterprise, List<ParsedEvent> Events, int Rejected);
+
+    /// <summary>Builds a partition's segment. A block without events only carries its tally.</summary>
+    public static SegmentDraft Encode(short partition, IReadOnlyList<Block> blocks)
+    {
+        var tallies = new SegmentTally[blocks.Count];
+        var headers = new List<(Guid, byte[])>(blocks.Count);
+        var properties = new List<(Guid, byte[])>(blocks.Count);
+        var scratch = new ArrayBufferWriter<byte>(64 * 1024);
+        for (int i = 0; i < blocks.Count; i++)
+        {
+            (EnterpriseInfo enterprise, List<ParsedEvent> events, int rejected) = blocks[i];
+            tallies[i] = new SegmentTally(enterprise.EnterpriseId, events.Count, rejected);
+            if (events.Count == 0)
+            {
+                continue;
+            }
+
+            scratch.ResetWrittenCount();
+            WriteHeaders(scratch, events);
+            headers.Add((enterprise.EnterpriseId, SealBlock(enterprise, HeadersHalf, scratch.WrittenSpan)));
+            scratch.ResetWrittenCount();
+            WriteProperties(scratch, events);
+            byte[] compressed = ArrayPool<byte>.Shared.Rent(sizeof(int) + LZ4Codec.MaximumOutputSize(scratch.WrittenCount));
+            BinaryPrimitives.WriteInt32LittleEndian(compressed, scratch.WrittenCount);
+            int length = LZ4Codec.Encode(scratch.WrittenSpan, compressed.AsSpan(sizeof(int)));
+            properties.Add((enterprise.EnterpriseId, SealBlock(enterprise, PropertiesHalf, compressed.AsSpan(0, sizeof(int) + length))));
+            ArrayPool<byte>.Shared.Return(compressed);
+        }
+
+        return new SegmentDraft(partition, tallies, Container(headers), Container(properties));
+    }
+
+    /// <summary>The sealed header blocks of a segment, in the order of its tallies that have events.</summary>
+    public static IEnumerable<(Guid EnterpriseId, ReadOnlyMemory<byte> Sealed)> HeaderBlocks(ReadOnlyMemory<byte> headers) => Blocks(headers);
+
+    /// <exception cref="CryptographicException">The block was altered, or the key is not the one that sealed it.</exception>
+    public static EventHeader[] OpenHeaders(EnterpriseInfo enterprise, ReadOnlyMemory<byte> sealedBlock)
+    {
+        byte[] plain = Sealing.Open(enterprise.DataKey, sealedBlock.Span, Context(enterprise.EnterpriseId, HeadersHalf, stackalloc byte[IdBytes + 1]));
+        ReadOnlySpan<byte> rest = plain;
+        var events = new EventHeader[ReadNumber(ref rest)];
+        string[] features = ReadTexts(ref rest);
+        string[] types = ReadTexts(ref rest);
+        for (int i = 0; i < events.Length; i++)
+        {
+            var eventId = new Guid(rest[..IdBytes]);
+            var userId = new Guid(rest.Slice(IdBytes, IdBytes));
+            long timestamp = BinaryPrimitives.ReadInt64LittleEndian(rest[(2 * IdBytes)..]);
+            rest = rest[((2 * IdBytes) + sizeof(long))..];
+            string feature = features[ReadNumber(ref rest)];
+            string type = types[ReadNumber(ref rest)];
+            string external = ReadText(ref rest);
+            events[i] = new EventHeader(eventId, userId, external.Length == 0 ? null : external, feature, type, timestamp);
+        }
+
+        return events;
+    }
+
+    /// <summary>The properties of one event, or an empty text when it has none.</summary>
+    /// <param name="enterprise">Whose event it is.</param>
+    /// <param name="properties">The segment's properties.</param>
+    /// <param name="slot">The event's place among its enterprise's events in the segment.</param>
+    public static string OpenProperties(EnterpriseInfo enterprise, ReadOnlyMemory<byte> properties, int slot)
+    {
+        foreach ((Guid enterpriseId, ReadOnlyMemory<byte> sealedBlock) in Blocks(properties))
+        {
+            if (enterpriseId != enterprise.EnterpriseId)
+            {
+                continue;
+            }
+
+            byte[] compressed = Sealing.Open(
+                enterprise.DataKey,
+                sealedBlock.Span,
+                Context(enterpriseId, PropertiesHalf, stackalloc byte[IdBytes + 1])
+            );
+            byte[] plain = new byte[BinaryPrimitives.ReadInt32LittleEndian(compressed)];
+            LZ4Codec.Decode(compressed.AsSpan(sizeof(int)), plain);
+            ReadOnlySpan<byte> rest = plain;
+            for (int i = 0; i < slot; i++)
+            {
+                int skip = ReadNumber(ref rest);
+                rest = rest[skip..];
+            }
+
+            return ReadText(ref rest);
+        }
+
+        throw new KeyNotFoundException("The segment holds nothing of this enterprise.");
+    }
+
+    private static void WriteHeaders(ArrayBufferWriter<byte> writer, List<ParsedEvent> events)
+    {
+        var features = new Dictionary<string, int>(StringComparer.Ordinal);
+        var types = new Dictionary<string, int>(StringComparer.Ordinal);
+        foreach (ParsedEvent parsed in events)
+        {
+            features.TryAdd(parsed.FeatureName, features.Count);
+            types.TryAdd(parsed.EventType, types.Count);
+        }
+
+        WriteNumber(writer, events.Count);
+        WriteTexts(writer, features);
+        WriteTexts(writer, types);
+        foreach (ParsedEvent parsed in events)
+        {
+            Span<byte> ids = writer.GetSpan((2 * IdBytes) + sizeof(long));
+            parsed.EventId.TryWriteBytes(ids);
+            parsed.UserId.TryWriteBytes(ids[IdBytes..]);
+            BinaryPrimitives.WriteInt64LittleEndian(ids[(2 * IdBytes)..], parsed.TimestampMicroseconds);
+            writer.Advance((2 * IdBytes) + sizeof(long));
+            WriteNumber(writer, features[parsed.FeatureName]);
+            WriteNumber(writer, types[parsed.EventType]);
+            WriteText(writer, parsed.ExternalId ?? "");
+        }
+    }
+
+    private static void WriteProperties(ArrayBufferWriter<byte> writer, List<ParsedEvent> events)
+    {
+        foreach (ParsedEvent parsed in events)
+        {
+            WriteNumber(writer, parsed.Properties.Length);
+            writer.Write(parsed.Properties.Span);
+        }
+    }
+
+    private static byte[] SealBlock(EnterpriseInfo enterprise, byte half, ReadOnlySpan<byte> plain) =>
+        Sealing.Seal(enterprise.DataKey, plain, Context(enterprise.EnterpriseId, half, stackalloc byte[IdBytes + 1]));
+
+    private static Span<byte> Context(Guid enterpriseId, byte half, Span<byte> context)
+    {
+        enterpriseId.TryWriteBytes(context);
+        context[IdBytes] = half;
+        return context;
+    }
+
+    private static byte[] Container(List<(Guid EnterpriseId, byte[] Sealed)> blocks)
+    {
+        var writer = new ArrayBufferWriter<byte>(16 + blocks.Sum(block => block.Sealed.Length + IdBytes + sizeof(int)));
+        writer.GetSpan(1)[0] = Version;
+        writer.Advance(1);
+        WriteNumber(writer, blocks.Count);
+        foreach ((Guid enterpriseId, byte[] sealedBlock) in blocks)
+        {
+            Span<byte> entry = writer.GetSpan(IdBytes + sizeof(int));
+            enterpriseId.TryWriteBytes(entry);
+            BinaryPrimitives.WriteInt32LittleEndian(entry[IdBytes..], sealedBlock.Length);
+            writer.Advance(IdBytes + sizeof(int));
+        }
+
+        foreach ((_, byte[] sealedBlock) in blocks)
+        {
+            writer.Write(sealedBlock);
+        }
+
+        return writer.WrittenSpan.ToArray();
+    }
+
+    private static (Guid EnterpriseId, ReadOnlyMemory<byte> Sealed)[] Blocks(ReadOnlyMemory<byte> container)
+    {
+        ReadOnlySpan<byte> rest = container.Span;
+        if (rest.Length < 2 || rest[0] != Version)
+        {
+            throw new InvalidDataException("The segment is of a version that this program does not read.");
+        }
+
+        rest = rest[1..];
+        var blocks = new (Guid, ReadOnlyMemory<byte>)[ReadNumber(ref rest)];
+        int start = container.Length - rest.Length + (blocks.Length * (IdBytes + sizeof(int)));
+        for (int i = 0; i < blocks.Length; i++)
+        {
+            int length = BinaryPrimitives.ReadInt32LittleEndian(rest[IdBytes..]);
+            blocks[i] = (new Guid(rest[..IdBytes]), container.Slice(start, length));
+            start += length;
+            rest = rest[(IdBytes + sizeof(int))..];
+        }
+
+        return blocks;
+    }
+
+    private static void WriteTexts(ArrayBufferWriter<byte> writer, Dictionary<string, int> texts)
+    {
+        WriteNumber(writer, texts.Count);
+        foreach (string text in texts.Keys)
+        {
+            WriteText(writer, text);
+        }
+    }
+
+    private static string[] ReadTexts(ref ReadOnlySpan<byte> rest)
+    {
+        string[] texts = new string[ReadNumber(ref rest)];
+        for (int i = 0; i < texts.Length; i++)
+        {
+            texts[i] = ReadText(ref rest);
+        }
+
+        return texts;
+    }
+
+    private static void WriteText(ArrayBufferWriter<byte> writer, string text)
+    {
+        WriteNumber(writer, Encoding.UTF8.GetByteCount(text));
+        writer.Advance(Encoding.UTF8.GetBytes(text, writer.GetSpan(Encoding.UTF8.GetMaxByteCount(text.Length))));
+    }
+
+    private static string ReadText(ref ReadOnlySpan<byte> rest)
+    {
+        int length = ReadNumber(ref rest);
+        string text = Encoding.UTF8.GetString(rest[..length]);
+        rest = rest[length..];
+        return text;
+    }
+
+    private static void WriteNumber(ArrayBufferWriter<byte> writer, int number)
+    {
+        Span<byte> bytes = writer.GetSpan(Varint.BytesMax);
+        writer.Advance(Varint.Write(bytes, (uint)number));
+    }
+
+    private static int ReadNumber(ref ReadOnlySpan<byte> rest) => checked((int)Varint.Read(ref rest));
+}
+
+/// <summary>What processing needs to know of an event; the properties stay in the segment.</summary>
+internal readonly record struct EventHeader(
+    Guid EventId,
+    Guid UserId,
+    string? ExternalId,
+    string FeatureName,
+    string EventType,
+    long TimestampMicroseconds
+);

@@ -1,0 +1,104 @@
+using Npgsql;
+using UsageMonitor.EventLog;
+using UsageMonitor.Server.Platform;
+
+namespace UsageMonitor.Server.Processing;
+
+/// <summary>One step of one partition: everything that some of its segments mean for the store, in one transaction.</summary>
+/// <remarks>
+/// <para>Invariant: the effect of every accepted event is exactly once.</para>
+/// <para>
+/// The position row is locked first and advanced in the same transaction as everything the segments caused. So at every
+/// line below, a crash leaves either all of the step or none of it: none, and the next worker reads the same segments
+/// again from the same position; all, and it starts after them. Nothing else moves a position, and the lock keeps two
+/// workers from taking the same step. An enterprise's events are all in one partition, so nobody else stores events of
+/// it meanwhile, and what <see cref="StoreWriter.FindStoredAsync"/> has seen stays true until the commit; the unique
+/// index of <c>usage_events</c> would fail the step if it did not.
+/// </para>
+/// <para>
+/// The commit need not wait for the disk: a step that is lost with PostgreSQL's last moments is lost with its position,
+/// and its segments, which were durable before their senders were answered, are processed again.
+/// </para>
+/// </remarks>
+internal sealed class PartitionStep(
+    Database database,
+    IEventLog log,
+    EnterpriseDirectory enterprises,
+    MonthPartitions months,
+    TimeProvider time
+)
+{
+    /// <summary>Events of one step; bounds its memory and how long it holds the position's lock.</summary>
+    public const int StepEventsMax = 20_000;
+
+    private readonly UserOrdinals _users = new();
+    private readonly SetLevels _levels = new();
+    private readonly Dictionary<Guid, LocalTime> _localTimes = [];
+
+    /// <summary>What a step did.</summary>
+    /// <param name="Events">Events read from the log; 0 when there was nothing to do or another worker had the partition.</param>
+    /// <param name="Stored">Events stored.</param>
+    /// <param name="Through">The offset it advanced to.</param>
+    /// <param name="Enterprises">Whose numbers changed.</param>
+    public sealed record Outcome(int Events, int Stored, long Through, IReadOnlyCollection<Guid> Enterprises)
+    {
+        public static readonly Outcome Nothing = new(0, 0, 0, []);
+    }
+
+    public async Task<Outcome> RunAsync(short partition, CancellationToken cancellationToken)
+    {
+        await using NpgsqlConnection connection = await database.Pipeline.OpenConnectionAsync(cancellationToken);
+        await using NpgsqlTransaction transaction = await connection.BeginTransactionAsync(cancellationToken);
+        if (await LockPositionAsync(connection, partition, cancellationToken) is not { } position)
+        {
+            return Outcome.Nothing;
+        }
+
+        IReadOnlyList<Segment> segments = await log.ReadAsync(partition, position, StepEventsMax, cancellationToken);
+        if (segments.Count == 0)
+        {
+            return Outcome.Nothing;
+        }
+
+        StepEvents step = await StepEvents.OpenAsync(segments, enterprises, cancellationToken);
+        var writer = new StoreWriter(connection, partition, months);
+        step.MarkRepeats();
+        await writer.FindStoredAsync(step, cancellationToken);
+        await _users.ResolveAsync(connection, step, time.GetUtcNow(), cancellationToken);
+        StepTotals totals = StepTotals.Of(step, LocalTimeOf);
+        await writer.WriteAsync(step, totals, segments[^1], cancellationToken);
+        await _levels.CompactAsync(connection, totals.ActiveUsers.Keys, segments[^1].Offset, cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        _users.Remember();
+        return new Outcome(
+            step.Events.Count,
+            step.Events.Count(stored => !stored.Duplicate),
+            segments[^1].Offset,
+            [.. step.Tallies.Select(tally => tally.Enterprise.EnterpriseId).Distinct()]
+        );
+    }
+
+    /// <summary>The position, locked; null when another worker has it.</summary>
+    private static async Task<long?> LockPositionAsync(NpgsqlConnection connection, short partition, CancellationToken cancellationToken)
+    {
+        await using var batch = new NpgsqlBatch(connection);
+        batch.BatchCommands.Add(new NpgsqlBatchCommand("SET LOCAL synchronous_commit = off"));
+        batch.BatchCommands.Add(
+            new NpgsqlBatchCommand("SELECT segment_offset FROM log_positions WHERE log_partition = $1 FOR UPDATE SKIP LOCKED")
+            {
+                Parameters = { new NpgsqlParameter<short> { TypedValue = partition } },
+            }
+        );
+        return await batch.ExecuteScalarAsync(cancellationToken) as long?;
+    }
+
+    private LocalTime LocalTimeOf(EnterpriseInfo enterprise)
+    {
+        if (!_localTimes.TryGetValue(enterprise.EnterpriseId, out LocalTime? local))
+        {
+            _localTimes[enterprise.EnterpriseId] = local = new LocalTime(enterprise.TimeZone);
+        }
+
+        return local;
+    }
+}

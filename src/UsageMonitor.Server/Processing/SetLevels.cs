@@ -1,0 +1,135 @@
+using Npgsql;
+
+namespace UsageMonitor.Server.Processing;
+
+/// <summary>
+/// Keeps the rows of a day's active users few: when a level has <see cref="RowsMax"/>, their union replaces them one level
+/// up, in the step's transaction. Each member is so rewritten once a level, not once a step.
+/// </summary>
+internal sealed class SetLevels
+{
+    /// <summary>Rows of a level before they are united.</summary>
+    public const int RowsMax = 16;
+
+    /// <summary>Days whose counts are remembered; beyond, it starts over.</summary>
+    public const int RememberedDaysMax = 100_000;
+
+    // A hint only, counted from when this worker first met the day; what is united is what the database has.
+    private readonly Dictionary<StepTotals.DayKey, int> _steps = [];
+
+    /// <summary>Unites what has become many among the days that a step has touched.</summary>
+    public async Task CompactAsync(
+        NpgsqlConnection connection,
+        IReadOnlyCollection<StepTotals.DayKey> touched,
+        long offset,
+        CancellationToken cancellationToken
+    )
+    {
+        if (_steps.Count > RememberedDaysMax)
+        {
+            _steps.Clear();
+        }
+
+        var full = new List<StepTotals.DayKey>();
+        foreach (StepTotals.DayKey day in touched)
+        {
+            int steps = _steps.GetValueOrDefault(day) + 1;
+            _steps[day] = steps % RowsMax;
+            if (steps == RowsMax)
+            {
+                full.Add(day);
+            }
+        }
+
+        if (full.Count == 0)
+        {
+            return;
+        }
+
+        Dictionary<StepTotals.DayKey, short> through = await FindFullAsync(connection, full, cancellationToken);
+        if (through.Count > 0)
+        {
+            await UniteAsync(connection, through, offset, cancellationToken);
+        }
+    }
+
+    /// <summary>The days that have a full level, and the highest level that the union takes with it.</summary>
+    private static async Task<Dictionary<StepTotals.DayKey, short>> FindFullAsync(
+        NpgsqlConnection connection,
+        List<StepTotals.DayKey> days,
+        CancellationToken cancellationToken
+    )
+    {
+        const string Sql = """
+            SELECT kept.enterprise_id, kept.time_bucket, kept.level, count(*)
+              FROM unnest($1, $2) AS wanted (enterprise_id, time_bucket)
+              JOIN active_user_sets AS kept ON kept.enterprise_id = wanted.enterprise_id AND kept.time_bucket = wanted.time_bucket
+             GROUP BY 1, 2, 3
+             ORDER BY 1, 2, 3
+            """;
+        var through = new Dictionary<StepTotals.DayKey, short>();
+        await using var command = new NpgsqlCommand(Sql, connection);
+        command.Parameters.Add(new NpgsqlParameter<Guid[]> { TypedValue = [.. days.Select(day => day.EnterpriseId)] });
+        command.Parameters.Add(new NpgsqlParameter<DateTime[]> { TypedValue = [.. days.Select(day => day.Day)] });
+        await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            var day = new StepTotals.DayKey(reader.GetGuid(0), reader.GetDateTime(1));
+            short level = reader.GetInt16(2);
+            long rows = reader.GetInt64(3);
+
+            // From the lowest level up: a union that fills the next level takes that one along.
+            bool carried = through.TryGetValue(day, out short below) && below == level - 1;
+            if ((level == 0 && rows >= RowsMax) || (carried && rows + 1 >= RowsMax))
+            {
+                through[day] = level;
+            }
+        }
+
+        return through;
+    }
+
+    private static async Task UniteAsync(
+        NpgsqlConnection connection,
+        Dictionary<StepTotals.DayKey, short> through,
+        long offset,
+        CancellationToken cancellationToken
+    )
+    {
+        const string TakeSql = """
+            DELETE FROM active_user_sets AS kept
+             USING unnest($1, $2, $3) AS wanted (enterprise_id, time_bucket, level)
+             WHERE kept.enterprise_id = wanted.enterprise_id AND kept.time_bucket = wanted.time_bucket AND kept.level <= wanted.level
+            RETURNING kept.enterprise_id, kept.time_bucket, kept.members, kept.hourly_members
+            """;
+        const string PutSql = """
+            INSERT INTO active_user_sets (enterprise_id, time_bucket, level, segment_offset, members, hourly_members)
+            SELECT enterprise_id, time_bucket, level, $6, members, hourly_members
+              FROM unnest($1, $2, $3, $4, $5) AS united (enterprise_id, time_bucket, level, members, hourly_members)
+            """;
+        StepTotals.DayKey[] days = [.. through.Keys];
+        var united = days.ToDictionary(day => day, _ => new ActiveUsers());
+        await using (var take = new NpgsqlCommand(TakeSql, connection))
+        {
+            take.Parameters.Add(new NpgsqlParameter<Guid[]> { TypedValue = Array.ConvertAll(days, day => day.EnterpriseId) });
+            take.Parameters.Add(new NpgsqlParameter<DateTime[]> { TypedValue = Array.ConvertAll(days, day => day.Day) });
+            take.Parameters.Add(new NpgsqlParameter<short[]> { TypedValue = Array.ConvertAll(days, day => through[day]) });
+            await using NpgsqlDataReader reader = await take.ExecuteReaderAsync(cancellationToken);
+            while (await reader.ReadAsync(cancellationToken))
+            {
+                ActiveUsers members = united[new StepTotals.DayKey(reader.GetGuid(0), reader.GetDateTime(1))];
+                members.UnionWithDay(reader.GetFieldValue<byte[]>(2));
+                members.UnionWithHours(reader.GetFieldValue<byte[]>(3));
+            }
+        }
+
+        await using var put = new NpgsqlCommand(PutSql, connection);
+        put.Parameters.Add(new NpgsqlParameter<Guid[]> { TypedValue = Array.ConvertAll(days, day => day.EnterpriseId) });
+        put.Parameters.Add(new NpgsqlParameter<DateTime[]> { TypedValue = Array.ConvertAll(days, day => day.Day) });
+        put.Parameters.Add(new NpgsqlParameter<short[]> { TypedValue = Array.ConvertAll(days, day => (short)(through[day] + 1)) });
+        put.Parameters.Add(new NpgsqlParameter<byte[][]> { TypedValue = Array.ConvertAll(days, day => united[day].EncodeDay()) });
+        put.Parameters.Add(new NpgsqlParameter<byte[][]> { TypedValue = Array.ConvertAll(days, day => united[day].EncodeHours()) });
+        put.Parameters.Add(new NpgsqlParameter<long> { TypedValue = offset });
+        await put.ExecuteNonQueryAsync(cancellationToken);
+    }
+}

@@ -1,0 +1,213 @@
+using System.Net;
+using System.Net.Sockets;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Npgsql;
+using UsageMonitor.EventLog;
+using UsageMonitor.Server.Gateway;
+using UsageMonitor.Server.Identity;
+using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Embedded;
+
+namespace UsageMonitor.Server;
+
+/// <summary>
+/// One running server: the engines it starts itself, the schema brought up to date, the roles' services and endpoints, and
+/// the word on the console when it is ready.
+/// </summary>
+internal sealed class ServerHost : IAsyncDisposable
+{
+    private const long RequestBytesMax = 17 * 1024 * 1024;
+    private static readonly TimeSpan ShutdownTimeMax = TimeSpan.FromSeconds(20);
+
+    // Disposed in reverse: what was started last stops first.
+    private readonly Stack<IAsyncDisposable> _engines = new();
+    private WebApplication? _app;
+
+    private ServerHost() { }
+
+    /// <summary>Where it listens.</summary>
+    public Uri Address { get; private set; } = new("http://127.0.0.1");
+
+    /// <param name="given">Settings that override all other configuration, as the command line's.</param>
+    /// <param name="cancellationToken">Cancels the start.</param>
+    /// <exception cref="SettingsException">The configuration is wrong.</exception>
+    /// <exception cref="StartException">An engine cannot be reached or the port is taken.</exception>
+    public static async Task<ServerHost> StartAsync(IReadOnlyDictionary<string, string?> given, CancellationToken cancellationToken)
+    {
+        var host = new ServerHost();
+        try
+        {
+            await host.RunAsync(given, cancellationToken);
+            return host;
+        }
+        catch
+        {
+            await host.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Returns when the server has been told to stop.</summary>
+    public Task WaitAsync(CancellationToken cancellationToken) => _app!.WaitForShutdownAsync(cancellationToken);
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_app is not null)
+        {
+            await _app.StopAsync();
+            await _app.DisposeAsync();
+        }
+
+        while (_engines.TryPop(out IAsyncDisposable? engine))
+        {
+            await engine.DisposeAsync();
+        }
+    }
+
+    private async Task RunAsync(IReadOnlyDictionary<string, string?> given, CancellationToken cancellationToken)
+    {
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(
+            new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory, ApplicationName = typeof(ServerHost).Assembly.GetName().Name }
+        );
+        builder.Configuration.AddInMemoryCollection(given);
+        ServerSettings settings = ServerSettings.Load(builder.Configuration);
+        IReadOnlyList<Role> roles = Roles.Expand(settings.Roles);
+        ConfigureLogging(builder);
+
+        using ILoggerFactory loggers = LoggerFactory.Create(logging =>
+        {
+            logging.AddConfiguration(builder.Configuration.GetSection("Logging"));
+            logging.AddSimpleConsole(ConsoleFormat);
+            Quieten(logging);
+        });
+        var masterKey = MasterKey.Load(settings.MasterKey, settings.DataFolder);
+        string postgres = settings.Postgres ?? await StartPostgresAsync(settings, builder.Configuration, loggers, cancellationToken);
+        Database database = await OpenDatabaseAsync(postgres, masterKey, settings, cancellationToken);
+        int partitions = await PostgresEventLog.ReadPartitionCountAsync(database.Pipeline, cancellationToken);
+        string redis = settings.Redis ?? StartCache(settings, loggers);
+
+        IServiceCollection services = builder.Services;
+        services.AddSingleton(settings);
+        services.AddSingleton(masterKey);
+        services.AddSingleton(database);
+        services.AddSingleton(TimeProvider.System);
+        services.AddSingleton<IEventLog>(new PostgresEventLog(database.Pipeline, partitions));
+        services.AddPlatform(redis);
+        services.AddIdentityServices();
+        services.AddGatewayServices();
+        services.AddForwarding(builder.Configuration, Roles.PathsBeyond(roles));
+        services.AddOpenApiDocument();
+        services.Configure<HostOptions>(options => options.ShutdownTimeout = ShutdownTimeMax);
+        foreach (Role role in roles)
+        {
+            role.Register?.Invoke(services);
+        }
+
+        builder.WebHost.ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = RequestBytesMax;
+            kestrel.Listen(IPAddress.Parse(settings.Address), settings.Port);
+        });
+
+        _app = builder.Build();
+        _app.UseRouting();
+        _app.UseGuard();
+        _app.MapHealth();
+        _app.MapOpenApiDocument();
+        foreach (Role role in roles)
+        {
+            role.Map?.Invoke(_app);
+        }
+
+        (string operatorEmail, string? printedPassword) = await _app.Services.GetRequiredService<OperatorBootstrap>().EnsureAsync(cancellationToken);
+        try
+        {
+            await _app.StartAsync(cancellationToken);
+        }
+        catch (IOException exception) when (exception.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException or SocketException)
+        {
+            throw new StartException($"Port {settings.Port} is in use. Choose another with --port.", exception);
+        }
+
+        Address = new Uri(_app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
+        if (printedPassword is not null)
+        {
+            Console.WriteLine($"Operator: {operatorEmail}  password: {printedPassword}  (shown this once; sign in and keep it)");
+        }
+
+        Console.WriteLine($"Usage Monitor is ready: {Address.ToString().TrimEnd('/')}");
+    }
+
+    private async Task<string> StartPostgresAsync(ServerSettings settings, ConfigurationManager configuration, ILoggerFactory loggers, CancellationToken cancellationToken)
+    {
+        EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(settings.DataFolder, PostgresOptions.From(configuration), loggers, cancellationToken);
+        _engines.Push(postgres);
+        return postgres.OwnerConnectionString;
+    }
+
+    private string StartCache(ServerSettings settings, ILoggerFactory loggers)
+    {
+        var cache = EmbeddedCache.Start(settings.DataFolder, loggers);
+        _engines.Push(new Stopping(cache));
+        return cache.ConnectionString;
+    }
+
+    private async Task<Database> OpenDatabaseAsync(string owner, MasterKey masterKey, ServerSettings settings, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await using (var source = NpgsqlDataSource.Create(owner))
+            {
+                await Migrator.MigrateAsync(source, masterKey, settings.LogPartitions, TimeProvider.System.GetUtcNow(), cancellationToken);
+            }
+        }
+        catch (NpgsqlException exception)
+        {
+            throw new StartException("PostgreSQL cannot be used: " + exception.Message, exception);
+        }
+
+        Database database = DatabaseFactory.Create(owner, masterKey);
+        _engines.Push(database);
+        return database;
+    }
+
+    private static void ConfigureLogging(WebApplicationBuilder builder)
+    {
+        builder.Logging.ClearProviders();
+        builder.Logging.AddSimpleConsole(ConsoleFormat);
+        Quieten(builder.Logging);
+    }
+
+    // What the parts say of themselves is for their developers; configuration (Logging:LogLevel) can ask for it.
+    private static void Quieten(ILoggingBuilder logging)
+    {
+        foreach (string part in new[] { "Microsoft", "Yarp", "GarnetServer", "ArgParser", "Options", "VectorManager", "MainLogSizeTracker", "StackExchange" })
+        {
+            logging.AddFilter(part, LogLevel.Warning);
+        }
+
+        // Says at every start that it has warned: see EmbeddedCache.
+        logging.AddFilter("ArgParser", LogLevel.Error);
+    }
+
+    private static void ConsoleFormat(Microsoft.Extensions.Logging.Console.SimpleConsoleFormatterOptions options)
+    {
+        options.SingleLine = true;
+        options.UseUtcTimestamp = true;
+        options.TimestampFormat = "yyyy-MM-ddTHH:mm:ss.fffZ ";
+    }
+
+    private sealed class Stopping(IDisposable engine) : IAsyncDisposable
+    {
+        public ValueTask DisposeAsync()
+        {
+            engine.Dispose();
+            return ValueTask.CompletedTask;
+        }
+    }
+}
+
+/// <summary>The server cannot start; the message says why and what to do.</summary>
+internal sealed class StartException(string message, Exception inner) : Exception(message, inner);

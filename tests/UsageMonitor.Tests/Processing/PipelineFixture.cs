@@ -1,0 +1,103 @@
+using System.Security.Cryptography;
+using Npgsql;
+using UsageMonitor.EventLog;
+using UsageMonitor.Server.Ingestion;
+using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Processing;
+using UsageMonitor.Tests.Fixtures;
+
+namespace UsageMonitor.Tests.Processing;
+
+/// <summary>A database with enterprises and the pipeline's parts over it, without HTTP: for what only its seams can show.</summary>
+internal sealed class PipelineFixture : IAsyncDisposable
+{
+    private readonly TestDatabase _test;
+    private readonly IdentityVersion _version;
+
+    private PipelineFixture(TestDatabase test)
+    {
+        _test = test;
+        _version = new IdentityVersion(TimeProvider.System);
+        Log = new PostgresEventLog(Database.Pipeline, Engines.LogPartitions);
+        Enterprises = new EnterpriseDirectory(Database, Engines.MasterKey, _version);
+        Months = new MonthPartitions(Database);
+    }
+
+    public Database Database => _test.Database;
+
+    public string OwnerConnectionString => _test.OwnerConnectionString;
+
+    public IEventLog Log { get; }
+
+    public EnterpriseDirectory Enterprises { get; }
+
+    public MonthPartitions Months { get; }
+
+    public static async Task<PipelineFixture> CreateAsync(Engines engines)
+    {
+        var fixture = new PipelineFixture(await engines.CloneAsync());
+        await fixture.Months.EnsureAsync("log_segments", MonthPartitions.MonthOf(DateTimeOffset.UtcNow), default);
+        return fixture;
+    }
+
+    public PartitionStep NewStep() => new(Database, Log, Enterprises, Months, TimeProvider.System);
+
+    public async Task<EnterpriseInfo> AddEnterpriseAsync(string timeZone, short partition)
+    {
+        var enterpriseId = Guid.NewGuid();
+        await using ScopedTransaction scope = await Database.OpenEnterpriseAsync(enterpriseId, default);
+        await scope.ExecuteAsync(
+            "INSERT INTO enterprises (enterprise_id, name, time_zone, log_partition, data_key, created_at) VALUES ($1, $2, $3, $4, $5, now())",
+            [enterpriseId, "Test", timeZone, partition, Engines.MasterKey.Wrap(RandomNumberGenerator.GetBytes(32), enterpriseId)],
+            default
+        );
+        await scope.ExecuteAsync("INSERT INTO user_ordinals (enterprise_id) VALUES ($1)", [enterpriseId], default);
+        await scope.CommitAsync(default);
+        return (await Enterprises.FindAsync(enterpriseId, default))!;
+    }
+
+    /// <summary>Appends one segment of one enterprise.</summary>
+    public Task AppendAsync(EnterpriseInfo enterprise, IEnumerable<ParsedEvent> events, int rejected = 0) =>
+        Log.AppendAsync(
+            [SegmentCodec.Encode(enterprise.LogPartition, [new SegmentCodec.Block(enterprise, [.. events], rejected)])],
+            default
+        );
+
+    /// <summary>Takes steps of all partitions until nothing is behind.</summary>
+    public async Task ProcessAllAsync(PartitionStep? step = null)
+    {
+        step ??= NewStep();
+        for (short partition = 0; partition < Log.PartitionCount; partition++)
+        {
+            while ((await step.RunAsync(partition, default)).Through > 0)
+            {
+                // until nothing is left
+            }
+        }
+    }
+
+    public async Task<List<T>> QueryAsync<T>(string sql, Func<NpgsqlDataReader, T> read)
+    {
+        // The superuser sees everything: what is looked at is what is stored.
+        await using var connection = new NpgsqlConnection(OwnerConnectionString);
+        await connection.OpenAsync();
+        await using var command = new NpgsqlCommand(sql, connection);
+        await using NpgsqlDataReader reader = await command.ExecuteReaderAsync();
+        var rows = new List<T>();
+        while (await reader.ReadAsync())
+        {
+            rows.Add(read(reader));
+        }
+
+        return rows;
+    }
+
+    public static ParsedEvent Event(Guid eventId, EnterpriseInfo enterprise, string user, string feature, DateTimeOffset timestamp)
+    {
+        Guid userId = UserIds.Resolve(enterprise.EnterpriseId, user, out string? externalId);
+        long microseconds = (timestamp.UtcDateTime - DateTime.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond;
+        return new ParsedEvent(eventId, userId, externalId, feature, "use", microseconds, "{\"n\":1}"u8.ToArray());
+    }
+
+    public ValueTask DisposeAsync() => _test.DisposeAsync();
+}
