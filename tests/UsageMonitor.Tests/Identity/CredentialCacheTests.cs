@@ -13,6 +13,7 @@ namespace UsageMonitor.Tests.Identity;
 public sealed class CredentialCacheTests(IdentityFixture fixture) : IClassFixture<IdentityFixture>
 {
     private const int Hits = 50_000;
+    private const int Batches = 500;
 
     [Fact]
     public async Task TryGet_WhenTheCredentialIsKnown_ShouldAllocateNothing()
@@ -43,19 +44,23 @@ public sealed class CredentialCacheTests(IdentityFixture fixture) : IClassFixtur
             }
 
             long allocated = GC.GetAllocatedBytesForCurrentThread();
-            long startedAt = Stopwatch.GetTimestamp();
-            for (int i = 0; i < Hits; i++)
+            double nanoseconds = double.MaxValue;
+            for (int batch = 0; batch < Batches; batch++)
             {
-                Hit();
+                long startedAt = Stopwatch.GetTimestamp();
+                for (int i = 0; i < Hits / Batches; i++)
+                {
+                    Hit();
+                }
+
+                // The best batch is the one that nobody else's work interrupted.
+                double perHit = Stopwatch.GetElapsedTime(startedAt).TotalNanoseconds / (Hits / Batches);
+                nanoseconds = Math.Min(nanoseconds, perHit);
             }
 
-            TimeSpan elapsed = Stopwatch.GetElapsedTime(startedAt);
             Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - allocated);
             TestContext.Current.SendDiagnosticMessage(
-                string.Create(
-                    CultureInfo.InvariantCulture,
-                    $"A hit of {bearer.Length} characters: {elapsed.TotalNanoseconds / Hits:0} ns"
-                )
+                string.Create(CultureInfo.InvariantCulture, $"A hit of {bearer.Length} characters: {nanoseconds:0} ns")
             );
         }
     }
