@@ -15,9 +15,18 @@ internal static class DashboardEndpoints
             .WithTags("Dashboard")
             .RequirePermission(Permissions.UsageRead)
             .ProducesProblem(StatusCodes.Status400BadRequest);
-        group.MapGet("/summary", SummaryAsync).WithName("GetSummary").WithSummary("What a range of days came to, beside the range before");
-        group.MapGet("/usage/trends", TrendsAsync).WithName("GetTrends").WithSummary("Usage and active users per hour, day, week or month");
-        group.MapGet("/usage/by-feature", ByFeatureAsync).WithName("GetUsageByFeature").WithSummary("Usage and active users of each feature");
+        group
+            .MapGet("/summary", SummaryAsync)
+            .WithName("GetSummary")
+            .WithSummary("What a range of days came to, beside the range before");
+        group
+            .MapGet("/usage/trends", TrendsAsync)
+            .WithName("GetTrends")
+            .WithSummary("Usage and active users per hour, day, week or month");
+        group
+            .MapGet("/usage/by-feature", ByFeatureAsync)
+            .WithName("GetUsageByFeature")
+            .WithSummary("Usage and active users of each feature");
         group
             .MapGet("/users/{userId}/analytics", UserAsync)
             .WithName("GetUserAnalytics")
@@ -121,7 +130,12 @@ internal static class DashboardEndpoints
 
         return await dashboard.UserAsync(enterprise, userId, range.From, range.To, cancellationToken) is { } analytics
             ? TypedResults.Ok(analytics)
-            : (ProblemHttpResult)Problems.Problem(StatusCodes.Status404NotFound, "user_not_found", "No event of this user was received.");
+            : (ProblemHttpResult)
+                Problems.Problem(
+                    StatusCodes.Status404NotFound,
+                    "user_not_found",
+                    "No event of this user was received."
+                );
     }
 
     private static async Task<Results<Ok<LedgerResponse>, ProblemHttpResult>> LedgerAsync(

@@ -30,7 +30,10 @@ internal static class OpenApiDocument
     {
         routes.MapOpenApi("/openapi/{documentName}.json").RequirePermission(Permissions.Anonymous);
         routes
-            .MapScalarApiReference("/docs", options => options.WithTitle("Usage Monitor API").DisableDefaultFonts().DisableTelemetry())
+            .MapScalarApiReference(
+                "/docs",
+                options => options.WithTitle("Usage Monitor API").DisableDefaultFonts().DisableTelemetry()
+            )
             .RequirePermission(Permissions.Anonymous);
     }
 }

@@ -11,7 +11,10 @@ internal static class HealthEndpoints
 
     public static void MapHealth(this IEndpointRouteBuilder routes)
     {
-        routes.MapGet("/health/live", () => TypedResults.Ok(new { status = "live" })).WithTags("Health").RequirePermission(Permissions.Anonymous);
+        routes
+            .MapGet("/health/live", () => TypedResults.Ok(new { status = "live" }))
+            .WithTags("Health")
+            .RequirePermission(Permissions.Anonymous);
         routes
             .MapGet("/health/ready", ReadyAsync)
             .WithTags("Health")
@@ -19,7 +22,11 @@ internal static class HealthEndpoints
             .RequirePermission(Permissions.Anonymous);
     }
 
-    private static async Task<IResult> ReadyAsync([FromServices] Database database, [FromServices] IConnectionMultiplexer redis, CancellationToken cancellationToken)
+    private static async Task<IResult> ReadyAsync(
+        [FromServices] Database database,
+        [FromServices] IConnectionMultiplexer redis,
+        CancellationToken cancellationToken
+    )
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(CheckTimeMax);
@@ -30,9 +37,20 @@ internal static class HealthEndpoints
         }
         catch (Exception exception) when (exception is NpgsqlException or OperationCanceledException)
         {
-            return Problems.Problem(StatusCodes.Status503ServiceUnavailable, "not_ready", "PostgreSQL does not answer.");
+            return Problems.Problem(
+                StatusCodes.Status503ServiceUnavailable,
+                "not_ready",
+                "PostgreSQL does not answer."
+            );
         }
 
-        return TypedResults.Ok(new { status = "ready", postgres = "up", redis = redis.IsConnected ? "up" : "down" });
+        return TypedResults.Ok(
+            new
+            {
+                status = "ready",
+                postgres = "up",
+                redis = redis.IsConnected ? "up" : "down",
+            }
+        );
     }
 }
