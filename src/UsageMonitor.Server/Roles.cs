@@ -3,7 +3,7 @@ using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Processing;
-
+using UsageMonitor.Server.Web;
 
 namespace UsageMonitor.Server;
 
@@ -31,8 +31,8 @@ internal static class Roles
         new(Processing, "stores, counts and accounts for events") { Register = services => services.AddHostedService<ProcessingService>() },
         new(Dashboard, "answers with numbers, and shows the pages")
         {
-            Register = services => services.AddDashboard(),
-            Map = app => { app.MapDashboard(); },
+            Register = services => services.AddDashboard().AddWeb(),
+            Map = app => { app.MapDashboard(); app.MapWeb(); },
             Paths = ["/v1/dashboard", "/v1/admin/usage/ledger", ""],
         },
         new(Admin, "enterprises and API keys")
