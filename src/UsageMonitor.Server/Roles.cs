@@ -3,6 +3,7 @@ using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Processing;
+using UsageMonitor.Server.Web;
 
 namespace UsageMonitor.Server;
 
@@ -41,10 +42,11 @@ internal static class Roles
         },
         new(Dashboard, "answers with numbers, and shows the pages")
         {
-            Register = services => services.AddDashboard(),
+            Register = services => services.AddDashboard().AddWeb(),
             Map = app =>
             {
                 app.MapDashboard();
+                app.MapWeb();
             },
             Paths = ["/v1/dashboard", "/v1/admin/usage/ledger", ""],
         },

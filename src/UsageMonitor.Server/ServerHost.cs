@@ -8,6 +8,7 @@ using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Platform.Embedded;
+using UsageMonitor.Server.Web;
 
 namespace UsageMonitor.Server;
 
@@ -120,8 +121,19 @@ internal sealed class ServerHost : IAsyncDisposable
         });
 
         _app = builder.Build();
+        bool showsPages = roles.Any(role => role.Name == Roles.Dashboard);
+        if (showsPages)
+        {
+            _app.UsePages();
+        }
+
         _app.UseRouting();
         _app.UseGuard();
+        if (showsPages)
+        {
+            _app.UseAntiforgery();
+        }
+
         _app.MapHealth();
         _app.MapOpenApiDocument();
         foreach (Role role in roles)

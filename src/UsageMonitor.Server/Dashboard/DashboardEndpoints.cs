@@ -157,7 +157,7 @@ internal static class DashboardEndpoints
     private static ProblemHttpResult Invalid(string error) =>
         (ProblemHttpResult)Problems.Problem(StatusCodes.Status400BadRequest, "invalid_request", error);
 
-    private static async ValueTask<EnterpriseInfo> OfCallerAsync(
+    internal static async ValueTask<EnterpriseInfo> OfCallerAsync(
         this EnterpriseDirectory enterprises,
         HttpContext context,
         CancellationToken cancellationToken
