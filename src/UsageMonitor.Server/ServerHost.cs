@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Npgsql;
 using UsageMonitor.EventLog;
+using UsageMonitor.Server.Demo;
 using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
@@ -111,6 +112,11 @@ internal sealed class ServerHost : IAsyncDisposable
         foreach (Role role in roles)
         {
             role.Register?.Invoke(services);
+        }
+
+        if (settings.Demo && roles.Any(role => role.Name == Roles.Ingestion))
+        {
+            services.AddDemo();
         }
 
         builder.WebHost.ConfigureKestrel(kestrel =>
