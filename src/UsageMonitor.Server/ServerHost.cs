@@ -142,9 +142,16 @@ internal sealed class ServerHost : IAsyncDisposable
 
     private async Task<string> StartPostgresAsync(ServerSettings settings, ConfigurationManager configuration, ILoggerFactory loggers, CancellationToken cancellationToken)
     {
-        EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(settings.DataFolder, PostgresOptions.From(configuration), loggers, cancellationToken);
-        _engines.Push(postgres);
-        return postgres.OwnerConnectionString;
+        try
+        {
+            EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(settings.DataFolder, PostgresOptions.From(configuration), loggers, cancellationToken);
+            _engines.Push(postgres);
+            return postgres.OwnerConnectionString;
+        }
+        catch (InvalidOperationException exception)
+        {
+            throw new StartException("The embedded PostgreSQL cannot be started: " + exception.Message, exception);
+        }
     }
 
     private string StartCache(ServerSettings settings, ILoggerFactory loggers)
