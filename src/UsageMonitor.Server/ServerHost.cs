@@ -180,14 +180,21 @@ internal sealed class ServerHost : IAsyncDisposable
         CancellationToken cancellationToken
     )
     {
-        EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(
-            settings.DataFolder,
-            PostgresOptions.From(configuration),
-            loggers,
-            cancellationToken
-        );
-        _engines.Push(postgres);
-        return postgres.OwnerConnectionString;
+        try
+        {
+            EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(
+                settings.DataFolder,
+                PostgresOptions.From(configuration),
+                loggers,
+                cancellationToken
+            );
+            _engines.Push(postgres);
+            return postgres.OwnerConnectionString;
+        }
+        catch (InvalidOperationException exception)
+        {
+            throw new StartException("The embedded PostgreSQL cannot be started: " + exception.Message, exception);
+        }
     }
 
     private string StartCache(ServerSettings settings, ILoggerFactory loggers)
