@@ -14,6 +14,7 @@ internal static class DashboardEndpoints
             .MapGroup("/v1/dashboard")
             .WithTags("Dashboard")
             .RequirePermission(Permissions.UsageRead)
+            .AddOpenApiOperationTransformer(DashboardContract.DescribeAsync)
             .ProducesProblem(StatusCodes.Status400BadRequest);
         group.MapGet("/summary", SummaryAsync).WithName("GetSummary").WithSummary("What a range of days came to, beside the range before");
         group.MapGet("/usage/trends", TrendsAsync).WithName("GetTrends").WithSummary("Usage and active users per hour, day, week or month");
@@ -33,6 +34,7 @@ internal static class DashboardEndpoints
             .WithName("GetLedger")
             .WithSummary("What was received, and what became of it, per hour of receipt")
             .RequirePermission(Permissions.UsageRead)
+            .AddOpenApiOperationTransformer(DashboardContract.DescribeAsync)
             .ProducesProblem(StatusCodes.Status400BadRequest);
     }
 

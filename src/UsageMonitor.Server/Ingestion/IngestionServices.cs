@@ -20,6 +20,7 @@ internal static class IngestionServices
                 async ([FromServices] Backlog backlog, CancellationToken cancellationToken) => TypedResults.Ok(await backlog.ReadAsync(cancellationToken))
             )
             .WithTags("Health")
+            .WithName("GetPipelineHealth")
             .WithSummary("Events ever appended to the log and ever processed")
             .RequirePermission(Permissions.EnterprisesWrite);
 }
