@@ -180,6 +180,7 @@ internal sealed class ServerHost : IAsyncDisposable
         CancellationToken cancellationToken
     )
     {
+<<<<<<< HEAD
         EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(
             settings.DataFolder,
             PostgresOptions.From(configuration),
@@ -188,6 +189,18 @@ internal sealed class ServerHost : IAsyncDisposable
         );
         _engines.Push(postgres);
         return postgres.OwnerConnectionString;
+=======
+        try
+        {
+            EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(settings.DataFolder, PostgresOptions.From(configuration), loggers, cancellationToken);
+            _engines.Push(postgres);
+            return postgres.OwnerConnectionString;
+        }
+        catch (InvalidOperationException exception)
+        {
+            throw new StartException("The embedded PostgreSQL cannot be started: " + exception.Message, exception);
+        }
+>>>>>>> e2e
     }
 
     private string StartCache(ServerSettings settings, ILoggerFactory loggers)

@@ -136,10 +136,12 @@ internal sealed class ChildProcess : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        Kill();
-        await WaitForExitAsync();
-        s_alive.TryRemove(Id, out _);
-        _process.Dispose();
+        if (s_alive.TryRemove(Id, out _))
+        {
+            Kill();
+            await WaitForExitAsync();
+            _process.Dispose();
+        }
     }
 
     private void Heard(string? line)

@@ -152,6 +152,23 @@ public sealed class EmbeddedPostgresFaultTests(Engines engines, PostgresSeed see
     }
 
     [Fact]
+    public async Task StartAsync_WhenTheSocketsLockFileNamesALivingProcess_ShouldReplaceIt()
+    {
+        await seed.CopyToAsync(Data);
+        var folder = new PostgresFolder(Data, PostgresAccount.Choose(null));
+        folder.PrepareSocketFolder();
+        await File.WriteAllTextAsync(
+            Path.Combine(folder.SocketFolder, $".s.PGSQL.{PostgresFolder.Port}.lock"),
+            $"{engines.PostgresProcessId}\n/proc/self/cwd\n1\n5432\n{folder.SocketFolder}\n",
+            TestContext.Current.CancellationToken
+        );
+
+        await using EmbeddedPostgres postgres = await StartAsync(Data);
+
+        Assert.Equal(1, await ScalarAsync(postgres.OwnerConnectionString, "SELECT 1"));
+    }
+
+    [Fact]
     public async Task StartAsync_WhenWeAreNotRoot_ShouldRunAsOurselves()
     {
         if (!Environment.IsPrivilegedProcess)

@@ -45,6 +45,8 @@ internal sealed class PostgresFolder
 
     public bool IsInitialised => File.Exists(Path.Combine(Cluster, "PG_VERSION"));
 
+    private static string SocketName => FormattableString.Invariant($".s.PGSQL.{Port}");
+
     private string PasswordPath => Path.Combine(DataFolder, "postgres.password");
 
     /// <summary>The owner's password, which never leaves this machine: read from its file, or made.</summary>
@@ -142,10 +144,13 @@ internal sealed class PostgresFolder
         Unix.ChangeOwner(Cluster, user, group); // last: while it is not done, the next start does it again
     }
 
-    /// <summary>Makes the socket's folder, private; a folder that somebody else put there is refused.</summary>
+    /// <summary>
+    /// Makes the socket's folder, private and without a killed predecessor's socket; a folder that somebody else put there
+    /// is refused.
+    /// </summary>
     public void PrepareSocketFolder()
     {
-        if (Encoding.UTF8.GetByteCount(Path.Combine(SocketFolder, $".s.PGSQL.{Port}")) > SocketPathBytesMax)
+        if (Encoding.UTF8.GetByteCount(Path.Combine(SocketFolder, SocketName)) > SocketPathBytesMax)
         {
             throw new InvalidOperationException($"the path of the socket's folder is too long: {SocketFolder}");
         }
@@ -173,6 +178,18 @@ internal sealed class PostgresFolder
         }
 
         _account.Own(SocketFolder);
+        RemoveSocket();
+    }
+
+    /// <summary>
+    /// Removes what a killed postmaster left of its socket. Its lock file would stop the next one for as long as any process
+    /// of the same account has the number in it, if only a dead one that nobody has waited for.
+    /// </summary>
+    public void RemoveSocket()
+    {
+        string socket = Path.Combine(SocketFolder, SocketName);
+        File.Delete(socket);
+        File.Delete(socket + ".lock");
     }
 
     /// <summary>Writes PostgreSQL's settings anew.</summary>

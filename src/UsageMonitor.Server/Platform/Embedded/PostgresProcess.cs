@@ -141,6 +141,7 @@ internal sealed partial class PostgresProcess : IAsyncDisposable
                 LogDied(exitCode);
                 // Backends may outlive a killed postmaster for a moment, and the next one refuses to start beside them.
                 PostgresLeftovers.EndAsync(_folder, _clock, _logger, CancellationToken.None).GetAwaiter().GetResult();
+                _folder.RemoveSocket();
             }
             catch (Exception exception)
             {
