@@ -217,7 +217,9 @@ BEGIN
     IF to_regclass(leaf) IS NOT NULL THEN
         RETURN false;
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtext('ensure_month_partition'));
+    -- The lock of ATTACH, taken early. A relation's lock, because that also makes this session notice what others have
+    -- created meanwhile: behind an advisory lock, to_regclass would answer from its cache that there is no such table.
+    EXECUTE format('LOCK TABLE %I IN SHARE UPDATE EXCLUSIVE MODE', parent);
     IF to_regclass(leaf) IS NOT NULL THEN
         RETURN false;
     END IF;

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using UsageMonitor.Server.Import;
+using UsageMonitor.Server.Platform.Embedded;
 
 namespace UsageMonitor.Server;
 
@@ -11,6 +12,8 @@ internal static class Program
         var root = new RootCommand("Usage Monitor: enterprise usage monitoring and administration.");
         root.Subcommands.Add(ServeCommand.Create());
         root.Subcommands.Add(ImportCommand.Create());
-        return root.Parse(args).InvokeAsync();
+        root.Subcommands.Add(PostgresCommand.Create());
+        // Null: commands handle signals themselves; the library would end the process two seconds after one.
+        return root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null });
     }
 }

@@ -9,6 +9,7 @@ using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Platform.Embedded;
+using UsageMonitor.Server.Web;
 
 namespace UsageMonitor.Server;
 
@@ -37,7 +38,10 @@ internal sealed class ServerHost : IAsyncDisposable
     /// <param name="cancellationToken">Cancels the start.</param>
     /// <exception cref="SettingsException">The configuration is wrong.</exception>
     /// <exception cref="StartException">An engine cannot be reached or the port is taken.</exception>
-    public static async Task<ServerHost> StartAsync(IReadOnlyDictionary<string, string?> given, CancellationToken cancellationToken)
+    public static async Task<ServerHost> StartAsync(
+        IReadOnlyDictionary<string, string?> given,
+        CancellationToken cancellationToken
+    )
     {
         var host = new ServerHost();
         try
@@ -72,7 +76,11 @@ internal sealed class ServerHost : IAsyncDisposable
     private async Task RunAsync(IReadOnlyDictionary<string, string?> given, CancellationToken cancellationToken)
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(
-            new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory, ApplicationName = typeof(ServerHost).Assembly.GetName().Name }
+            new WebApplicationOptions
+            {
+                ContentRootPath = AppContext.BaseDirectory,
+                ApplicationName = typeof(ServerHost).Assembly.GetName().Name,
+            }
         );
         builder.Configuration.AddInMemoryCollection(given);
         ServerSettings settings = ServerSettings.Load(builder.Configuration);
@@ -86,7 +94,8 @@ internal sealed class ServerHost : IAsyncDisposable
             Quieten(logging);
         });
         var masterKey = MasterKey.Load(settings.MasterKey, settings.DataFolder);
-        string postgres = settings.Postgres ?? await StartPostgresAsync(settings, builder.Configuration, loggers, cancellationToken);
+        string postgres =
+            settings.Postgres ?? await StartPostgresAsync(settings, builder.Configuration, loggers, cancellationToken);
         Database database = await OpenDatabaseAsync(postgres, masterKey, settings, cancellationToken);
         int partitions = await PostgresEventLog.ReadPartitionCountAsync(database.Pipeline, cancellationToken);
         string redis = settings.Redis ?? StartCache(settings, loggers);
@@ -121,8 +130,19 @@ internal sealed class ServerHost : IAsyncDisposable
         });
 
         _app = builder.Build();
+        bool showsPages = roles.Any(role => role.Name == Roles.Dashboard);
+        if (showsPages)
+        {
+            _app.UsePages();
+        }
+
         _app.UseRouting();
         _app.UseGuard();
+        if (showsPages)
+        {
+            _app.UseAntiforgery();
+        }
+
         _app.MapHealth();
         _app.MapOpenApiDocument();
         foreach (Role role in roles)
@@ -130,30 +150,54 @@ internal sealed class ServerHost : IAsyncDisposable
             role.Map?.Invoke(_app);
         }
 
-        (string operatorEmail, string? printedPassword) = await _app.Services.GetRequiredService<OperatorBootstrap>().EnsureAsync(cancellationToken);
+        (string operatorEmail, string? printedPassword) = await _app
+            .Services.GetRequiredService<OperatorBootstrap>()
+            .EnsureAsync(cancellationToken);
         try
         {
             await _app.StartAsync(cancellationToken);
         }
-        catch (IOException exception) when (exception.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException or SocketException)
+        catch (IOException exception)
+            when (exception.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException or SocketException)
         {
             throw new StartException($"Port {settings.Port} is in use. Choose another with --port.", exception);
         }
 
-        Address = new Uri(_app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
+        Address = new Uri(
+            _app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()
+        );
         if (printedPassword is not null)
         {
-            Console.WriteLine($"Operator: {operatorEmail}  password: {printedPassword}  (shown this once; sign in and keep it)");
+            Console.WriteLine(
+                $"Operator: {operatorEmail}  password: {printedPassword}  (shown this once; sign in and keep it)"
+            );
         }
 
         Console.WriteLine($"Usage Monitor is ready: {Address.ToString().TrimEnd('/')}");
     }
 
-    private async Task<string> StartPostgresAsync(ServerSettings settings, ConfigurationManager configuration, ILoggerFactory loggers, CancellationToken cancellationToken)
+    private async Task<string> StartPostgresAsync(
+        ServerSettings settings,
+        ConfigurationManager configuration,
+        ILoggerFactory loggers,
+        CancellationToken cancellationToken
+    )
     {
-        EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(settings.DataFolder, PostgresOptions.From(configuration), loggers, cancellationToken);
-        _engines.Push(postgres);
-        return postgres.OwnerConnectionString;
+        try
+        {
+            EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(
+                settings.DataFolder,
+                PostgresOptions.From(configuration),
+                loggers,
+                cancellationToken
+            );
+            _engines.Push(postgres);
+            return postgres.OwnerConnectionString;
+        }
+        catch (InvalidOperationException exception)
+        {
+            throw new StartException("The embedded PostgreSQL cannot be started: " + exception.Message, exception);
+        }
     }
 
     private string StartCache(ServerSettings settings, ILoggerFactory loggers)
@@ -163,13 +207,24 @@ internal sealed class ServerHost : IAsyncDisposable
         return cache.ConnectionString;
     }
 
-    private async Task<Database> OpenDatabaseAsync(string owner, MasterKey masterKey, ServerSettings settings, CancellationToken cancellationToken)
+    private async Task<Database> OpenDatabaseAsync(
+        string owner,
+        MasterKey masterKey,
+        ServerSettings settings,
+        CancellationToken cancellationToken
+    )
     {
         try
         {
             await using (var source = NpgsqlDataSource.Create(owner))
             {
-                await Migrator.MigrateAsync(source, masterKey, settings.LogPartitions, TimeProvider.System.GetUtcNow(), cancellationToken);
+                await Migrator.MigrateAsync(
+                    source,
+                    masterKey,
+                    settings.LogPartitions,
+                    TimeProvider.System.GetUtcNow(),
+                    cancellationToken
+                );
             }
         }
         catch (NpgsqlException exception)
@@ -192,7 +247,19 @@ internal sealed class ServerHost : IAsyncDisposable
     // What the parts say of themselves is for their developers; configuration (Logging:LogLevel) can ask for it.
     private static void Quieten(ILoggingBuilder logging)
     {
-        foreach (string part in new[] { "Microsoft", "Yarp", "GarnetServer", "ArgParser", "Options", "VectorManager", "MainLogSizeTracker", "StackExchange" })
+        foreach (
+            string part in new[]
+            {
+                "Microsoft",
+                "Yarp",
+                "GarnetServer",
+                "ArgParser",
+                "Options",
+                "VectorManager",
+                "MainLogSizeTracker",
+                "StackExchange",
+            }
+        )
         {
             logging.AddFilter(part, LogLevel.Warning);
         }

@@ -23,11 +23,21 @@ internal sealed partial class ApiErrors(RequestDelegate next, ILogger<ApiErrors>
 #pragma warning restore CA1031
         {
             context.Response.Clear();
+            if (exception is BadHttpRequestException bad)
+            {
+                await context.WriteProblemAsync(bad.StatusCode, "invalid_request", bad.Message);
+                return;
+            }
+
             if (IsAway(exception))
             {
                 LogStoreAway(exception, context.Request.Method, context.Request.Path);
                 context.Response.Headers.RetryAfter = RetryAfterSeconds;
-                await context.WriteProblemAsync(503, "unavailable", "The database does not answer at the moment. Retry.");
+                await context.WriteProblemAsync(
+                    503,
+                    "unavailable",
+                    "The database does not answer at the moment. Retry."
+                );
                 return;
             }
 

@@ -19,7 +19,11 @@ internal static class Forwarding
     /// <summary>A path that a role answers.</summary>
     internal sealed record RolePath(string Role, string Path);
 
-    public static IServiceCollection AddForwarding(this IServiceCollection services, IConfiguration configuration, IEnumerable<RolePath> elsewhere)
+    public static IServiceCollection AddForwarding(
+        this IServiceCollection services,
+        IConfiguration configuration,
+        IEnumerable<RolePath> elsewhere
+    )
     {
         var routes = new List<RouteConfig>();
         var clusters = new Dictionary<string, ClusterConfig>(StringComparer.Ordinal);
@@ -58,7 +62,10 @@ internal static class Forwarding
         {
             ClusterId = role,
             LoadBalancingPolicy = "PowerOfTwoChoices",
-            HttpRequest = new Yarp.ReverseProxy.Forwarder.ForwarderRequestConfig { ActivityTimeout = s_activityTimeMax },
+            HttpRequest = new Yarp.ReverseProxy.Forwarder.ForwarderRequestConfig
+            {
+                ActivityTimeout = s_activityTimeMax,
+            },
             HealthCheck = new HealthCheckConfig
             {
                 Active = new ActiveHealthCheckConfig
@@ -72,6 +79,9 @@ internal static class Forwarding
             },
             Destinations = addresses
                 .Select((address, index) => (Name: $"{role}-{index}", address))
-                .ToDictionary(destination => destination.Name, destination => new DestinationConfig { Address = destination.address }),
+                .ToDictionary(
+                    destination => destination.Name,
+                    destination => new DestinationConfig { Address = destination.address }
+                ),
         };
 }

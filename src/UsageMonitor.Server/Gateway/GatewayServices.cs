@@ -6,5 +6,6 @@ internal static class GatewayServices
         services.AddSingleton<EventRateLimiter>();
 
     /// <summary>Guards every endpoint, and answers for what they throw. Comes after <c>UseRouting</c> and before any that runs endpoints.</summary>
-    public static IApplicationBuilder UseGuard(this IApplicationBuilder app) => app.UseMiddleware<ApiErrors>().UseMiddleware<Guard>();
+    public static IApplicationBuilder UseGuard(this IApplicationBuilder app) =>
+        app.UseMiddleware<ApiErrors>().UseMiddleware<Guard>();
 }

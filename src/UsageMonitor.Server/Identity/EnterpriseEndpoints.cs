@@ -35,7 +35,7 @@ internal static class EnterpriseEndpoints
         return routes;
     }
 
-    private static async Task<IResult> CreateAsync(
+    internal static async Task<IResult> CreateAsync(
         JsonBody<CreateEnterpriseRequest> body,
         Database database,
         Enterprises enterprises,
@@ -109,14 +109,14 @@ internal static class EnterpriseEndpoints
         id.Length is > 0 and <= 64
         && TimeZoneInfo.TryFindSystemTimeZoneById(id, out TimeZoneInfo? zone)
         && zone.HasIanaId
-        && !TimeZoneInfo.TryConvertWindowsIdToIanaId(id, out _);
+        && (id == "UTC" || !TimeZoneInfo.TryConvertWindowsIdToIanaId(id, out _)); // both call that one UTC
 
     private const string ReadEnterprises = """
         SELECT enterprise_id, name, time_zone, status, created_at FROM enterprises
         WHERE enterprise_id <> $1 ORDER BY name, enterprise_id LIMIT $2
         """;
 
-    private static async Task<IReadOnlyList<EnterpriseSummary>> ListAsync(
+    internal static async Task<IReadOnlyList<EnterpriseSummary>> ListAsync(
         Database database,
         CancellationToken cancellationToken
     )

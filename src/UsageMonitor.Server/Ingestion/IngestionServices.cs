@@ -17,7 +17,8 @@ internal static class IngestionServices
         routes
             .MapGet(
                 "/health/pipeline",
-                async ([FromServices] Backlog backlog, CancellationToken cancellationToken) => TypedResults.Ok(await backlog.ReadAsync(cancellationToken))
+                async ([FromServices] Backlog backlog, CancellationToken cancellationToken) =>
+                    TypedResults.Ok(await backlog.ReadAsync(cancellationToken))
             )
             .WithTags("Health")
             .WithName("GetPipelineHealth")

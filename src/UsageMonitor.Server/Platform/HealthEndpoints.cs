@@ -31,7 +31,11 @@ internal static class HealthEndpoints
             .RequirePermission(Permissions.Anonymous);
     }
 
-    private static async Task<IResult> ReadyAsync([FromServices] Database database, [FromServices] IConnectionMultiplexer redis, CancellationToken cancellationToken)
+    private static async Task<IResult> ReadyAsync(
+        [FromServices] Database database,
+        [FromServices] IConnectionMultiplexer redis,
+        CancellationToken cancellationToken
+    )
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(CheckTimeMax);
@@ -42,7 +46,11 @@ internal static class HealthEndpoints
         }
         catch (Exception exception) when (exception is NpgsqlException or OperationCanceledException)
         {
-            return Problems.Problem(StatusCodes.Status503ServiceUnavailable, "not_ready", "PostgreSQL does not answer.");
+            return Problems.Problem(
+                StatusCodes.Status503ServiceUnavailable,
+                "not_ready",
+                "PostgreSQL does not answer."
+            );
         }
 
         return TypedResults.Ok(new Readiness("ready", Postgres: "up", Redis: redis.IsConnected ? "up" : "down"));

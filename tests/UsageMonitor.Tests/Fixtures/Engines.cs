@@ -32,6 +32,9 @@ public sealed class Engines : IAsyncLifetime
     /// <summary>The owner's connection to the engine itself.</summary>
     public string OwnerConnectionString => _postgres!.OwnerConnectionString;
 
+    /// <summary>The engine's postmaster.</summary>
+    public int? PostgresProcessId => _postgres!.ProcessId;
+
     /// <summary>The cache, shared by all tests: give keys a name of their own.</summary>
     public string RedisConnectionString => _cache!.ConnectionString;
 

@@ -58,6 +58,7 @@ internal sealed class EmbeddedPostgres : IAsyncDisposable
                 .Find(options.Binaries)
                 .MakeReachableAsync(account, cancellationToken);
             var folder = new PostgresFolder(dataFolder, account);
+            await PostgresLeftovers.EndAsync(folder, TimeProvider.System, logger, cancellationToken);
             folder.PrepareSocketFolder();
             if (!folder.IsInitialised)
             {

@@ -49,9 +49,10 @@ internal sealed record PostgresBinaries(string Root)
     }
 
     // Trying tells more than reading permissions would: access lists, noexec mounts and missing libraries count as well.
+    // By way of env, because setpriv itself still has root's capabilities when it executes its program.
     private async Task<bool> RunsAsync(PostgresAccount account, CancellationToken cancellationToken)
     {
-        (int exitCode, _) = await account.RunAsync(Server, "/", ["--version"], cancellationToken);
+        (int exitCode, _) = await account.RunAsync("/usr/bin/env", "/", [Server, "--version"], cancellationToken);
         return exitCode == 0 && File.Exists(InitDb);
     }
 
@@ -99,7 +100,12 @@ internal sealed record PostgresBinaries(string Root)
             string folder = Path.Combine(parent, "usage-monitor");
             try
             {
-                Directory.CreateDirectory(folder, ReadableByAll);
+                if (!Directory.Exists(folder))
+                {
+                    Directory.CreateDirectory(folder);
+                    File.SetUnixFileMode(folder, ReadableByAll); // beyond what the umask leaves
+                }
+
                 if (Unix.OwnerOfFolder(folder) is (0, var mode) && (mode & WritableByOthers) == 0)
                 {
                     return folder;
@@ -161,7 +167,7 @@ internal sealed record PostgresBinaries(string Root)
 
     private const UnixFileMode WritableByOthers = UnixFileMode.GroupWrite | UnixFileMode.OtherWrite;
 
-    private const UnixFileMode ReadableByAll =
+    public const UnixFileMode ReadableByAll =
         UnixFileMode.UserRead
         | UnixFileMode.UserWrite
         | UnixFileMode.UserExecute

@@ -8,25 +8,31 @@ namespace UsageMonitor.Server.Platform.Embedded;
 /// <remarks>
 /// The cluster's processes cannot walk to a data folder below, say, <c>/root</c>, and giving them that right is not ours
 /// to decide. They need not walk: a process enters the folder as root before it changes its account, keeps it as its
-/// working folder, and Linux resolves <c>/proc/self/cwd</c> without asking for a right on any parent. So that is the
+/// working folder, and Linux resolves <see cref="WorkingFolderAsPath"/> without asking for a right on any parent. So that is the
 /// data directory PostgreSQL is told. See docs/decisions/0002-embedded-postgres.md.
 /// </remarks>
 internal sealed class PostgresFolder
 {
     public const string OwnerLogin = "usage_monitor";
     public const int Port = 5432;
+
+    /// <summary>The folder a process is in, as a path that needs no right on the folders above it (Linux).</summary>
+    public const string WorkingFolderAsPath = "/proc/self/cwd";
+
+    private const string RunFolder = "/run/usage-monitor";
     private const int PasswordBytes = 32;
     private const int SocketPathBytesMax = 107;
-    private readonly string _dataFolder;
     private readonly PostgresAccount _account;
 
     public PostgresFolder(string dataFolder, PostgresAccount account)
     {
-        _dataFolder = dataFolder;
+        DataFolder = dataFolder;
         _account = account;
         Cluster = Path.Combine(dataFolder, "postgres");
         SocketFolder = SocketFolderFor(dataFolder, account);
     }
+
+    public string DataFolder { get; }
 
     /// <summary>PostgreSQL's data directory.</summary>
     public string Cluster { get; }
@@ -35,11 +41,13 @@ internal sealed class PostgresFolder
     public string SocketFolder { get; }
 
     /// <summary>The data directory as PostgreSQL's programs are told, started inside of it.</summary>
-    public string ClusterAsTold => OperatingSystem.IsLinux() ? "/proc/self/cwd" : Cluster;
+    public string ClusterAsTold => OperatingSystem.IsLinux() ? WorkingFolderAsPath : Cluster;
 
     public bool IsInitialised => File.Exists(Path.Combine(Cluster, "PG_VERSION"));
 
-    private string PasswordPath => Path.Combine(_dataFolder, "postgres.password");
+    private static string SocketName => FormattableString.Invariant($".s.PGSQL.{Port}");
+
+    private string PasswordPath => Path.Combine(DataFolder, "postgres.password");
 
     /// <summary>The owner's password, which never leaves this machine: read from its file, or made.</summary>
     public string OwnerPassword()
@@ -136,15 +144,23 @@ internal sealed class PostgresFolder
         Unix.ChangeOwner(Cluster, user, group); // last: while it is not done, the next start does it again
     }
 
-    /// <summary>Makes the socket's folder, private; a folder that somebody else put there is refused.</summary>
+    /// <summary>
+    /// Makes the socket's folder, private and without a killed predecessor's socket; a folder that somebody else put there
+    /// is refused.
+    /// </summary>
     public void PrepareSocketFolder()
     {
-        if (Encoding.UTF8.GetByteCount(Path.Combine(SocketFolder, $".s.PGSQL.{Port}")) > SocketPathBytesMax)
+        if (Encoding.UTF8.GetByteCount(Path.Combine(SocketFolder, SocketName)) > SocketPathBytesMax)
         {
             throw new InvalidOperationException($"the path of the socket's folder is too long: {SocketFolder}");
         }
 
-        Directory.CreateDirectory(Path.GetDirectoryName(SocketFolder)!);
+        if (Path.GetDirectoryName(SocketFolder) == RunFolder)
+        {
+            Directory.CreateDirectory(RunFolder);
+            File.SetUnixFileMode(RunFolder, PostgresBinaries.ReadableByAll); // whatever the umask: the account walks here
+        }
+
         Directory.CreateDirectory(SocketFolder, OwnerOnly);
         if (OperatingSystem.IsLinux())
         {
@@ -162,6 +178,18 @@ internal sealed class PostgresFolder
         }
 
         _account.Own(SocketFolder);
+        RemoveSocket();
+    }
+
+    /// <summary>
+    /// Removes what a killed postmaster left of its socket. Its lock file would stop the next one for as long as any process
+    /// of the same account has the number in it, if only a dead one that nobody has waited for.
+    /// </summary>
+    public void RemoveSocket()
+    {
+        string socket = Path.Combine(SocketFolder, SocketName);
+        File.Delete(socket);
+        File.Delete(socket + ".lock");
     }
 
     /// <summary>Writes PostgreSQL's settings anew.</summary>
@@ -209,10 +237,11 @@ internal sealed class PostgresFolder
         string name = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(dataFolder)).AsSpan(0, 8));
         if (account.ChangeTo is not null && Directory.Exists("/run"))
         {
-            return "/run/usage-monitor/" + name; // root's alone, so nobody can take the name before us
+            return Path.Combine(RunFolder, name); // root's alone, so nobody can take the name before us
         }
 
-        return FormattableString.Invariant($"/tmp/usage-monitor-{Unix.EffectiveUser()}/{name}");
+        // Right below /tmp, whose sticky bit keeps others from renaming it.
+        return FormattableString.Invariant($"/tmp/usage-monitor-{Unix.EffectiveUser()}-{name}");
     }
 
     // CreateNew: never through a link that is there already.

@@ -1,4 +1,3 @@
-using System.ComponentModel;
 using System.Diagnostics;
 
 namespace UsageMonitor.Server.Platform.Embedded;
@@ -111,7 +110,7 @@ internal sealed partial class PostgresProcess : IAsyncDisposable
             {
                 LogStopping(patience.TotalSeconds);
             }
-            catch (InvalidOperationException)
+            catch (Exception exception) when (exception is not TimeoutException)
             {
                 break; // it never started, which StartAsync has told
             }
@@ -122,12 +121,12 @@ internal sealed partial class PostgresProcess : IAsyncDisposable
 
     private void Keep()
     {
-        try
+        TimeSpan pause = RestartPauseMin;
+        while (!_stop.IsSet)
         {
-            TimeSpan pause = RestartPauseMin;
-            while (!_stop.IsSet)
+            long startedAt = _clock.GetTimestamp();
+            try
             {
-                long startedAt = _clock.GetTimestamp();
                 int exitCode = RunOnce();
                 if (_stop.IsSet)
                 {
@@ -139,22 +138,30 @@ internal sealed partial class PostgresProcess : IAsyncDisposable
                     throw new InvalidOperationException($"PostgreSQL did not start ({exitCode}): {LastLines()}");
                 }
 
-                pause =
-                    _clock.GetElapsedTime(startedAt) > StableAfter ? RestartPauseMin
-                    : pause < RestartPauseMax / 2 ? pause * 2
-                    : RestartPauseMax;
-                LogDied(exitCode, pause.TotalSeconds);
-                _stop.Wait(pause);
+                LogDied(exitCode);
+                // Backends may outlive a killed postmaster for a moment, and the next one refuses to start beside them.
+                PostgresLeftovers.EndAsync(_folder, _clock, _logger, CancellationToken.None).GetAwaiter().GetResult();
+                _folder.RemoveSocket();
+            }
+            catch (Exception exception)
+            {
+                if (!_wasReady)
+                {
+                    _ended.SetException(exception);
+                    return;
+                }
+
+                LogCannotStart(exception);
             }
 
-            _ended.SetResult();
+            pause =
+                _clock.GetElapsedTime(startedAt) > StableAfter ? RestartPauseMin
+                : pause < RestartPauseMax / 2 ? pause * 2
+                : RestartPauseMax;
+            _stop.Wait(pause);
         }
-        catch (Exception exception) when (exception is InvalidOperationException or Win32Exception)
-        {
-            _ended.SetException(
-                exception as InvalidOperationException ?? new InvalidOperationException(exception.Message, exception)
-            );
-        }
+
+        _ended.SetResult();
     }
 
     private int RunOnce()
@@ -177,18 +184,28 @@ internal sealed partial class PostgresProcess : IAsyncDisposable
             _process = process;
         }
 
-        process.StandardInput.Close();
-        process.BeginErrorReadLine();
-        process.BeginOutputReadLine();
-        // Without a limit it would also wait for the pipes, which a backend that is left behind holds open.
-        while (!process.WaitForExit(WaitSlice)) { }
-
-        lock (_gate)
+        try
         {
-            _process = null;
-        }
+            process.StandardInput.Close();
+            process.BeginErrorReadLine();
+            process.BeginOutputReadLine();
+            // Without a limit it would also wait for the pipes, which a backend that is left behind holds open.
+            while (!process.WaitForExit(WaitSlice)) { }
 
-        return process.ExitCode;
+            if (!_wasReady)
+            {
+                process.WaitForExit(); // then it does, and so we hear why it did not start
+            }
+
+            return process.ExitCode;
+        }
+        finally
+        {
+            lock (_gate)
+            {
+                _process = null;
+            }
+        }
     }
 
     private void Report(string? line)
@@ -228,8 +245,11 @@ internal sealed partial class PostgresProcess : IAsyncDisposable
         }
     }
 
-    [LoggerMessage(1, LogLevel.Error, "PostgreSQL ended by itself ({ExitCode}); it is started again in {Seconds} s")]
-    private partial void LogDied(int exitCode, double seconds);
+    [LoggerMessage(1, LogLevel.Error, "PostgreSQL ended by itself ({ExitCode}); it is started again")]
+    private partial void LogDied(int exitCode);
+
+    [LoggerMessage(4, LogLevel.Error, "PostgreSQL could not be started again; it is tried once more")]
+    private partial void LogCannotStart(Exception exception);
 
     [LoggerMessage(2, LogLevel.Warning, "PostgreSQL did not stop within {Seconds} s")]
     private partial void LogStopping(double seconds);

@@ -1,0 +1,64 @@
+using UsageMonitor.Contracts;
+using Xunit;
+
+namespace UsageMonitor.EndToEnd.Crash;
+
+/// <summary>A request's events: new ones, some sent before, some that must be refused.</summary>
+internal sealed class CrashBatch
+{
+    private const int EventsMax = 200;
+    private const double InvalidShare = 0.05;
+    private const double RepeatedShare = 0.05;
+
+    private readonly List<(int Index, string Code)> _invalid = [];
+
+    private CrashBatch(string lines, int count) => (Lines, Count) = (lines, count);
+
+    public string Lines { get; }
+
+    public int Count { get; }
+
+    public List<CrashEvent> Valid { get; } = [];
+
+    /// <param name="random">Chooses.</param>
+    /// <param name="earlier">Events that can be sent again.</param>
+    public static CrashBatch Make(Random random, List<CrashEvent> earlier)
+    {
+        int count = random.Next(1, EventsMax);
+        string[] lines = new string[count];
+        var valid = new List<CrashEvent>();
+        var invalid = new List<(int, string)>();
+        for (int i = 0; i < count; i++)
+        {
+            double kind = random.NextDouble();
+            if (kind < InvalidShare)
+            {
+                var refused = InvalidEvent.Any(random);
+                lines[i] = refused.Line;
+                invalid.Add((i, refused.Code));
+                continue;
+            }
+
+            bool isRepeated = kind < InvalidShare + RepeatedShare && earlier.Count + valid.Count > 0;
+            int place = random.Next(earlier.Count + valid.Count);
+            CrashEvent chosen =
+                !isRepeated ? CrashEvent.Make(random, DateTimeOffset.UtcNow)
+                : place < earlier.Count ? earlier[place]
+                : valid[place - earlier.Count];
+            lines[i] = chosen.ToLine();
+            valid.Add(chosen);
+        }
+
+        var batch = new CrashBatch(string.Join('\n', lines), count);
+        batch.Valid.AddRange(valid);
+        batch._invalid.AddRange(invalid);
+        return batch;
+    }
+
+    /// <summary>The answer says of every event what is true of it.</summary>
+    public void Check(IngestResponse answer)
+    {
+        Assert.Equal((Count, Valid.Count), (answer.Received, answer.Accepted));
+        Assert.Equal(_invalid, answer.Rejected.Select(one => (one.Index, one.Code)));
+    }
+}

@@ -1,0 +1,147 @@
+using System.Diagnostics;
+using System.Globalization;
+using UsageMonitor.EndToEnd.Fixtures;
+using Xunit;
+
+namespace UsageMonitor.EndToEnd.Crash;
+
+/// <summary>
+/// <c>kill -9</c> of the server, of its PostgreSQL and of single backends at random moments under load: what was
+/// acknowledged is stored once, nothing twice, and every number and the ledger agree with what is stored.
+/// </summary>
+/// <remarks>
+/// The long form: <c>CRASH_KILLS=30 ./test CrashTests</c>. The seed is printed; <c>CRASH_SEED=N</c> sends the same events
+/// and kills the same things in the same order again (when exactly, only the machine knows).
+/// </remarks>
+public sealed class CrashTests(ITestOutputHelper output)
+{
+    private static readonly Victim[] s_victims = Enum.GetValues<Victim>();
+    private const int ClientsPerEnterprise = 2;
+
+    /// <summary>A kill comes after at most so many more batches have been acknowledged.</summary>
+    private const int BatchesBetweenKillsMax = 60;
+
+    private static readonly TimeSpan RecoveryMax = TimeSpan.FromSeconds(120);
+    private static readonly string[] s_zones =
+    [
+        "Asia/Kolkata",
+        "America/New_York",
+        "Australia/Lord_Howe",
+        "Etc/UTC",
+        "Pacific/Auckland",
+    ];
+
+    [Fact]
+    public async Task Serve_WhenItAndPostgresAreKilledUnderLoad_ShouldStoreWhatItAcknowledgedExactlyOnce()
+    {
+        int kills = Number("CRASH_KILLS") ?? s_victims.Length;
+        int seed = Number("CRASH_SEED") ?? Random.Shared.Next();
+        output.WriteLine($"CRASH_SEED={seed} CRASH_KILLS={kills}");
+        var random = new Random(seed);
+        using var folder = new TemporaryFolder();
+        await using var server = new CrashingServer(new(folder.File("data"), Ports.Free()), random);
+        await server.StartAsync();
+        List<SentEvents> enterprises = await CreateAsync(server);
+
+        using var stop = new CancellationTokenSource();
+        using var abort = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        CrashClient[] clients =
+        [
+            .. enterprises
+                .SelectMany(enterprise => Enumerable.Repeat(enterprise, ClientsPerEnterprise))
+                .Select(enterprise => new CrashClient(server.Address, enterprise, random.Next())),
+        ];
+        Task[] running = [.. clients.Select(client => client.RunAsync(stop.Token, abort.Token))];
+        try
+        {
+            await KillAsync(server, clients, running, random, kills);
+            await stop.CancelAsync();
+            await Task.WhenAll(running).WaitAsync(RecoveryMax, TestContext.Current.CancellationToken);
+        }
+        catch
+        {
+            await abort.CancelAsync();
+            output.WriteLine(server.Output);
+            throw;
+        }
+
+        var check = new CrashCheck(server, random);
+        foreach (SentEvents enterprise in enterprises)
+        {
+            output.WriteLine(await check.RunAsync(enterprise));
+        }
+
+        Assert.Equal(0, await server.StopAsync());
+    }
+
+    private async Task KillAsync(CrashingServer server, CrashClient[] clients, Task[] running, Random random, int kills)
+    {
+        Victim[] victims = [.. s_victims];
+        for (int kill = 0; kill < kills; kill++)
+        {
+            await MoreAcknowledgedAsync(random.Next(1, BatchesBetweenKillsMax));
+            if (kill % victims.Length == 0)
+            {
+                random.Shuffle(victims); // each as often as the others
+            }
+
+            string killed = await server.KillAsync(victims[kill % victims.Length]);
+            long began = Stopwatch.GetTimestamp();
+            await EachAcknowledgedAsync();
+            output.WriteLine(
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"{kill + 1}: killed {killed}; took events again after {Stopwatch.GetElapsedTime(began).TotalSeconds:0.0} s"
+                )
+            );
+        }
+
+        Task MoreAcknowledgedAsync(int batches)
+        {
+            long target = clients.Sum(client => client.AcknowledgedBatches) + batches;
+            return WhileRunningAsync(() => clients.Sum(client => client.AcknowledgedBatches) >= target);
+        }
+
+        // Two more of every client: one of them was not on its way yet when the kill came.
+        Task EachAcknowledgedAsync()
+        {
+            long[] before = [.. clients.Select(client => client.AcknowledgedBatches)];
+            return WhileRunningAsync(() =>
+                clients.Zip(before).All(one => one.First.AcknowledgedBatches >= one.Second + 2)
+            );
+        }
+
+        Task WhileRunningAsync(Func<bool> condition) =>
+            Eventually.TrueAsync(
+                async () =>
+                {
+                    if (Array.Find(running, client => client.IsCompleted) is { } ended)
+                    {
+                        await ended; // by itself it ends only when something is wrong
+                    }
+
+                    return condition();
+                },
+                () => "more batches are acknowledged",
+                RecoveryMax
+            );
+    }
+
+    private static async Task<List<SentEvents>> CreateAsync(CrashingServer server)
+    {
+        using Api platform = await Api.SignInAsOperatorAsync(server.Address);
+        var enterprises = new List<SentEvents>();
+        foreach (string zone in s_zones)
+        {
+            string name = $"crash-{enterprises.Count}";
+            enterprises.Add(new SentEvents(await platform.CreateTenantAsync(name, zone)));
+        }
+
+        return enterprises;
+    }
+
+    private static int? Number(string variable) =>
+        Environment.GetEnvironmentVariable(variable) is { Length: > 0 } text
+            ? int.Parse(text, CultureInfo.InvariantCulture)
+            : null;
+}
