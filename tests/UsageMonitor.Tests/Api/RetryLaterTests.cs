@@ -10,6 +10,9 @@ namespace UsageMonitor.Tests.Api;
 /// <summary>When events are not taken now: the answer says when to come back, and coming back counts nothing twice.</summary>
 public sealed class RetryLaterTests(Engines engines)
 {
+    // These make the server fail on purpose.
+    private static readonly (string, string) s_quiet = ("Logging:LogLevel:Default", "None");
+
     [Fact]
     public async Task Post_WhenOverTheRate_ShouldAnswer429AndWhenToComeBack()
     {
@@ -39,7 +42,7 @@ public sealed class RetryLaterTests(Engines engines)
     [Fact]
     public async Task Post_WhenTheLogIsDown_ShouldAnswer503AndTakeTheRetryOnce()
     {
-        await using RunningServer server = await RunningServer.StartAsync(engines);
+        await using RunningServer server = await RunningServer.StartAsync(engines, s_quiet);
         Acme acme = await Acme.CreateAsync(server);
         var sent = new UsageEvent("ana", "search", Guid.NewGuid(), EventTimestamp: DateTimeOffset.UtcNow);
         await acme.SendAsync(sent);
@@ -66,7 +69,7 @@ public sealed class RetryLaterTests(Engines engines)
     [Fact]
     public async Task Get_WhenPostgresEndsTheConnection_ShouldAnswer503AndRecover()
     {
-        await using RunningServer server = await RunningServer.StartAsync(engines);
+        await using RunningServer server = await RunningServer.StartAsync(engines, s_quiet);
         Acme acme = await Acme.CreateAsync(server);
         await ExecuteAsync(server, "REVOKE CONNECT ON DATABASE " + server.Database.Name + " FROM PUBLIC");
         await ExecuteAsync(
