@@ -31,6 +31,9 @@ internal sealed class ServerHost : IAsyncDisposable
     /// <summary>Where it listens.</summary>
     public Uri Address { get; private set; } = new("http://127.0.0.1");
 
+    /// <summary>What it is made of, for tests that look at its endpoints.</summary>
+    public IServiceProvider Services => _app!.Services;
+
     /// <param name="given">Settings that override all other configuration, as the command line's.</param>
     /// <param name="cancellationToken">Cancels the start.</param>
     /// <exception cref="SettingsException">The configuration is wrong.</exception>

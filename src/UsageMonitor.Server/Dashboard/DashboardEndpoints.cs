@@ -14,6 +14,7 @@ internal static class DashboardEndpoints
             .MapGroup("/v1/dashboard")
             .WithTags("Dashboard")
             .RequirePermission(Permissions.UsageRead)
+            .AddOpenApiOperationTransformer(DashboardContract.DescribeAsync)
             .ProducesProblem(StatusCodes.Status400BadRequest);
         group
             .MapGet("/summary", SummaryAsync)
@@ -42,6 +43,7 @@ internal static class DashboardEndpoints
             .WithName("GetLedger")
             .WithSummary("What was received, and what became of it, per hour of receipt")
             .RequirePermission(Permissions.UsageRead)
+            .AddOpenApiOperationTransformer(DashboardContract.DescribeAsync)
             .ProducesProblem(StatusCodes.Status400BadRequest);
     }
 

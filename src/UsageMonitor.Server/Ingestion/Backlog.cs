@@ -17,12 +17,12 @@ internal sealed partial class Backlog(Database database, IEventLog log, TimeProv
     public bool IsTooLong => _isTooLong;
 
     /// <summary>Events ever appended and events ever processed, over all partitions.</summary>
-    public sealed record Counts(long AppendedEvents, long ProcessedEvents)
+    public sealed record PipelineCounts(long AppendedEvents, long ProcessedEvents)
     {
         public long PendingEvents => AppendedEvents - ProcessedEvents;
     }
 
-    public async Task<Counts> ReadAsync(CancellationToken cancellationToken)
+    public async Task<PipelineCounts> ReadAsync(CancellationToken cancellationToken)
     {
         // Processed first: the difference may be too large for a moment, never negative.
         await using NpgsqlCommand command = database.Pipeline.CreateCommand(
@@ -30,7 +30,7 @@ internal sealed partial class Backlog(Database database, IEventLog log, TimeProv
         );
         long processed = (long)(await command.ExecuteScalarAsync(cancellationToken))!;
         IReadOnlyList<PartitionHead> heads = await log.ReadHeadsAsync(cancellationToken);
-        return new Counts(heads.Sum(head => head.AppendedEvents), processed);
+        return new PipelineCounts(heads.Sum(head => head.AppendedEvents), processed);
     }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)

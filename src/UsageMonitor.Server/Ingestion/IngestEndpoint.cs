@@ -28,13 +28,13 @@ internal static class IngestEndpoint
                 "Answers 202 only after the accepted events are durable. A bad event is reported in `rejected` and spoils nothing else. "
                     + "Sending an event again with the same eventId is safe: it is counted once."
             )
-            .Accepts<UsageEvent>("application/json", "application/x-ndjson")
             .Produces<IngestResponse>(StatusCodes.Status202Accepted)
             .ProducesProblem(StatusCodes.Status400BadRequest)
             .ProducesProblem(StatusCodes.Status413PayloadTooLarge)
             .ProducesProblem(StatusCodes.Status415UnsupportedMediaType)
             .ProducesProblem(StatusCodes.Status429TooManyRequests)
             .ProducesProblem(StatusCodes.Status503ServiceUnavailable)
+            .AddOpenApiOperationTransformer(IngestContract.DescribeAsync)
             .RequirePermission(Permissions.UsageWrite);
 
     private static async Task HandleAsync(

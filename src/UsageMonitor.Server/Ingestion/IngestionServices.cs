@@ -21,6 +21,7 @@ internal static class IngestionServices
                     TypedResults.Ok(await backlog.ReadAsync(cancellationToken))
             )
             .WithTags("Health")
+            .WithName("GetPipelineHealth")
             .WithSummary("Events ever appended to the log and ever processed")
             .RequirePermission(Permissions.EnterprisesWrite);
 }

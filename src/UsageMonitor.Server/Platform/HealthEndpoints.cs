@@ -9,15 +9,24 @@ internal static class HealthEndpoints
 {
     private static readonly TimeSpan CheckTimeMax = TimeSpan.FromSeconds(3);
 
+    private sealed record Liveness(string Status);
+
+    private sealed record Readiness(string Status, string Postgres, string Redis);
+
     public static void MapHealth(this IEndpointRouteBuilder routes)
     {
         routes
-            .MapGet("/health/live", () => TypedResults.Ok(new { status = "live" }))
+            .MapGet("/health/live", () => TypedResults.Ok(new Liveness("live")))
             .WithTags("Health")
+            .WithName("GetLiveness")
+            .WithSummary("200 while the process answers")
             .RequirePermission(Permissions.Anonymous);
         routes
             .MapGet("/health/ready", ReadyAsync)
             .WithTags("Health")
+            .WithName("GetReadiness")
+            .Produces<Readiness>()
+            .ProducesProblem(StatusCodes.Status503ServiceUnavailable)
             .WithSummary("200 when requests can be served; Redis may be away, dashboards are then slower")
             .RequirePermission(Permissions.Anonymous);
     }
@@ -44,13 +53,6 @@ internal static class HealthEndpoints
             );
         }
 
-        return TypedResults.Ok(
-            new
-            {
-                status = "ready",
-                postgres = "up",
-                redis = redis.IsConnected ? "up" : "down",
-            }
-        );
+        return TypedResults.Ok(new Readiness("ready", Postgres: "up", Redis: redis.IsConnected ? "up" : "down"));
     }
 }
