@@ -29,21 +29,26 @@ internal static class UsageStream
         HttpContext context,
         [FromServices] UsageSignal signal,
         [FromServices] TimeProvider time,
+        [FromServices] IHostApplicationLifetime lifetime,
         CancellationToken cancellationToken
     )
     {
         context.Response.Headers.CacheControl = "no-store";
         context.Response.Headers["X-Accel-Buffering"] = "no";
-        return TypedResults.ServerSentEvents(ReadAsync(context.GetCaller().EnterpriseId, signal, time, cancellationToken));
+        return TypedResults.ServerSentEvents(ReadAsync(context.GetCaller().EnterpriseId, signal, time, lifetime.ApplicationStopping, cancellationToken));
     }
 
     private static async IAsyncEnumerable<SseItem<News>> ReadAsync(
         Guid enterpriseId,
         UsageSignal signal,
         TimeProvider time,
+        CancellationToken stopping,
         [EnumeratorCancellation] CancellationToken cancellationToken
     )
     {
+        // A server that is told to stop would else wait for every page that is open somewhere.
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, stopping);
+        cancellationToken = ended.Token;
         var news = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
         using IDisposable watching = signal.Watch(enterpriseId, () => news.Writer.TryWrite(true));
         DateTimeOffset end = time.GetUtcNow().AddMinutes(StreamMinutesMax);
