@@ -9,7 +9,10 @@ public sealed record IngestResponse(int Received, int Accepted, IReadOnlyList<Re
 /// <summary>One refused event.</summary>
 /// <param name="Index">Its place in the request, from 0.</param>
 /// <param name="EventId">Its id, when it had a readable one.</param>
-/// <param name="Code">Stable, one of <see cref="RejectionCodes"/>.</param>
+/// <param name="Code">
+/// Stable: <c>invalid_json</c>, <c>missing_field</c>, <c>invalid_field</c>, <c>event_too_large</c>, <c>timestamp_in_future</c> or
+/// <c>timestamp_too_old</c>; see <see cref="RejectionCodes"/>.
+/// </param>
 /// <param name="Detail">For people: which field and why.</param>
 public sealed record RejectedEvent(int Index, Guid? EventId, string Code, string Detail);
 

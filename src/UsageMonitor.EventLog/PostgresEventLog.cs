@@ -20,7 +20,10 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
     public int PartitionCount { get; } = partitionCount;
 
     /// <summary>How many partitions the log in this database has.</summary>
-    public static async Task<int> ReadPartitionCountAsync(NpgsqlDataSource dataSource, CancellationToken cancellationToken)
+    public static async Task<int> ReadPartitionCountAsync(
+        NpgsqlDataSource dataSource,
+        CancellationToken cancellationToken
+    )
     {
         await using NpgsqlCommand command = dataSource.CreateCommand("SELECT count(*)::int FROM log_partitions");
         return (int)(await command.ExecuteScalarAsync(cancellationToken))!;
@@ -50,7 +53,9 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
 
         if (segments.Any(segment => segment.Partition < 0 || segment.Partition >= PartitionCount))
         {
-            throw new EventLogUnavailableException($"A segment names a partition that the log does not have: it has {PartitionCount}.");
+            throw new EventLogUnavailableException(
+                $"A segment names a partition that the log does not have: it has {PartitionCount}."
+            );
         }
 
         if (segments.Count == 0)
@@ -107,7 +112,12 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
     }
 
     /// <inheritdoc/>
-    public async Task<IReadOnlyList<Segment>> ReadAsync(short partition, long after, int eventsMax, CancellationToken cancellationToken)
+    public async Task<IReadOnlyList<Segment>> ReadAsync(
+        short partition,
+        long after,
+        int eventsMax,
+        CancellationToken cancellationToken
+    )
     {
         const string Sql = """
             SELECT segment_offset, appended_at, enterprise_ids, accepted, rejected, headers
@@ -154,7 +164,11 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
     }
 
     /// <inheritdoc/>
-    public async Task<IReadOnlyList<AppendedTally>> ReadTalliesAsync(short partition, long after, CancellationToken cancellationToken)
+    public async Task<IReadOnlyList<AppendedTally>> ReadTalliesAsync(
+        short partition,
+        long after,
+        CancellationToken cancellationToken
+    )
     {
         const string Sql = """
             SELECT segment_offset, appended_at, tally.enterprise_id, tally.accepted, tally.rejected
@@ -179,7 +193,8 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
     /// <inheritdoc/>
     public async Task<IReadOnlyList<PartitionHead>> ReadHeadsAsync(CancellationToken cancellationToken)
     {
-        const string Sql = "SELECT log_partition, next_offset - 1, appended_events FROM log_partitions ORDER BY log_partition";
+        const string Sql =
+            "SELECT log_partition, next_offset - 1, appended_events FROM log_partitions ORDER BY log_partition";
         var heads = new List<PartitionHead>();
         await using NpgsqlCommand command = dataSource.CreateCommand(Sql);
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);

@@ -3,7 +3,7 @@ using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Processing;
-
+using UsageMonitor.Server.Web;
 
 namespace UsageMonitor.Server;
 
@@ -21,26 +21,48 @@ internal static class Roles
     private static readonly Role[] s_table =
     [
         new(Gateway, "answers clients; forwards what other processes serve") { Map = app => app.MapForwarding() },
-        new(Identity, "signs people in and out") { Map = app => app.MapAuthEndpoints(), Paths = ["/v1/auth", "/.well-known"] },
+        new(Identity, "signs people in and out")
+        {
+            Map = app => app.MapAuthEndpoints(),
+            Paths = ["/v1/auth", "/.well-known"],
+        },
         new(Ingestion, "takes usage events and makes them durable")
         {
             Register = services => services.AddIngestion(),
-            Map = app => { app.MapIngestion(); app.MapPipelineHealth(); },
+            Map = app =>
+            {
+                app.MapIngestion();
+                app.MapPipelineHealth();
+            },
             Paths = ["/v1/usage", "/health/pipeline"],
         },
-        new(Processing, "stores, counts and accounts for events") { Register = services => services.AddHostedService<ProcessingService>() },
+        new(Processing, "stores, counts and accounts for events")
+        {
+            Register = services => services.AddHostedService<ProcessingService>(),
+        },
         new(Dashboard, "answers with numbers, and shows the pages")
         {
-            Register = services => services.AddDashboard(),
-            Map = app => { app.MapDashboard(); },
+            Register = services => services.AddDashboard().AddWeb(),
+            Map = app =>
+            {
+                app.MapDashboard();
+                app.MapWeb();
+            },
             Paths = ["/v1/dashboard", "/v1/admin/usage/ledger", ""],
         },
         new(Admin, "enterprises and API keys")
         {
-            Map = app => { app.MapEnterpriseEndpoints(); app.MapApiKeyEndpoints(); },
+            Map = app =>
+            {
+                app.MapEnterpriseEndpoints();
+                app.MapApiKeyEndpoints();
+            },
             Paths = ["/v1/platform", "/v1/admin"],
         },
-        new(All, "everything in one process") { Includes = [Gateway, Identity, Ingestion, Processing, Dashboard, Admin] },
+        new(All, "everything in one process")
+        {
+            Includes = [Gateway, Identity, Ingestion, Processing, Dashboard, Admin],
+        },
     ];
 
     public static IReadOnlyList<Role> Table => s_table;

@@ -11,14 +11,29 @@ internal static class ServeCommand
 
     public static Command Create()
     {
-        var port = new Option<int?>("--port") { Description = $"Where HTTP listens; {ServerSettings.PortDefault} unless told." };
-        var data = new Option<string?>("--data") { Description = "The folder of everything that is kept; ./data unless told." };
-        var demo = new Option<bool>("--demo") { Description = "Creates sample enterprises with history and a gentle live flow." };
+        var port = new Option<int?>("--port")
+        {
+            Description = $"Where HTTP listens; {ServerSettings.PortDefault} unless told.",
+        };
+        var data = new Option<string?>("--data")
+        {
+            Description = "The folder of everything that is kept; ./data unless told.",
+        };
+        var demo = new Option<bool>("--demo")
+        {
+            Description = "Creates sample enterprises with history and a gentle live flow.",
+        };
         var roles = new Option<string?>("--roles")
         {
-            Description = "Comma-separated: " + string.Join("; ", Roles.Table.Select(role => $"{role.Name} ({role.Summary})")) + ".",
+            Description =
+                "Comma-separated: "
+                + string.Join("; ", Roles.Table.Select(role => $"{role.Name} ({role.Summary})"))
+                + ".",
         };
-        var command = new Command("serve", "Runs the platform, or some of its roles. Every setting is also ordinary .NET configuration.")
+        var command = new Command(
+            "serve",
+            "Runs the platform, or some of its roles. Every setting is also ordinary .NET configuration."
+        )
         {
             port,
             data,
@@ -47,7 +62,10 @@ internal static class ServeCommand
         return command;
     }
 
-    private static async Task<int> RunAsync(IReadOnlyDictionary<string, string?> given, CancellationToken cancellationToken)
+    private static async Task<int> RunAsync(
+        IReadOnlyDictionary<string, string?> given,
+        CancellationToken cancellationToken
+    )
     {
         try
         {

@@ -4,10 +4,12 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Npgsql;
 using UsageMonitor.EventLog;
+using UsageMonitor.Server.Demo;
 using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Platform.Embedded;
+using UsageMonitor.Server.Web;
 
 namespace UsageMonitor.Server;
 
@@ -29,11 +31,17 @@ internal sealed class ServerHost : IAsyncDisposable
     /// <summary>Where it listens.</summary>
     public Uri Address { get; private set; } = new("http://127.0.0.1");
 
+    /// <summary>What it is made of, for tests that look at its endpoints.</summary>
+    public IServiceProvider Services => _app!.Services;
+
     /// <param name="given">Settings that override all other configuration, as the command line's.</param>
     /// <param name="cancellationToken">Cancels the start.</param>
     /// <exception cref="SettingsException">The configuration is wrong.</exception>
     /// <exception cref="StartException">An engine cannot be reached or the port is taken.</exception>
-    public static async Task<ServerHost> StartAsync(IReadOnlyDictionary<string, string?> given, CancellationToken cancellationToken)
+    public static async Task<ServerHost> StartAsync(
+        IReadOnlyDictionary<string, string?> given,
+        CancellationToken cancellationToken
+    )
     {
         var host = new ServerHost();
         try
@@ -68,13 +76,17 @@ internal sealed class ServerHost : IAsyncDisposable
     private async Task RunAsync(IReadOnlyDictionary<string, string?> given, CancellationToken cancellationToken)
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(
-            new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory, ApplicationName = typeof(ServerHost).Assembly.GetName().Name }
+            new WebApplicationOptions
+            {
+                ContentRootPath = AppContext.BaseDirectory,
+                ApplicationName = typeof(ServerHost).Assembly.GetName().Name,
+            }
         );
         builder.Configuration.AddInMemoryCollection(given);
         ServerSettings settings = ServerSettings.Load(builder.Configuration);
         IReadOnlyList<Role> roles = Roles.Expand(settings.Roles);
         ConfigureLogging(builder);
-        ThrowIfTaken(settings);
+        ListenPort.ThrowIfTaken(settings);
 
         using ILoggerFactory loggers = LoggerFactory.Create(logging =>
         {
@@ -83,7 +95,8 @@ internal sealed class ServerHost : IAsyncDisposable
             Quieten(logging);
         });
         var masterKey = MasterKey.Load(settings.MasterKey, settings.DataFolder);
-        string postgres = settings.Postgres ?? await StartPostgresAsync(settings, builder.Configuration, loggers, cancellationToken);
+        string postgres =
+            settings.Postgres ?? await StartPostgresAsync(settings, builder.Configuration, loggers, cancellationToken);
         Database database = await OpenDatabaseAsync(postgres, masterKey, settings, cancellationToken);
         int partitions = await PostgresEventLog.ReadPartitionCountAsync(database.Pipeline, cancellationToken);
         string redis = settings.Redis ?? StartCache(settings, loggers);
@@ -105,6 +118,11 @@ internal sealed class ServerHost : IAsyncDisposable
             role.Register?.Invoke(services);
         }
 
+        if (settings.Demo && roles.Any(role => role.Name == Roles.Ingestion))
+        {
+            services.AddDemo();
+        }
+
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
@@ -113,8 +131,19 @@ internal sealed class ServerHost : IAsyncDisposable
         });
 
         _app = builder.Build();
+        bool showsPages = roles.Any(role => role.Name == Roles.Dashboard);
+        if (showsPages)
+        {
+            _app.UsePages();
+        }
+
         _app.UseRouting();
         _app.UseGuard();
+        if (showsPages)
+        {
+            _app.UseAntiforgery();
+        }
+
         _app.MapHealth();
         _app.MapOpenApiDocument();
         foreach (Role role in roles)
@@ -122,51 +151,47 @@ internal sealed class ServerHost : IAsyncDisposable
             role.Map?.Invoke(_app);
         }
 
-        (string operatorEmail, string? printedPassword) = await _app.Services.GetRequiredService<OperatorBootstrap>().EnsureAsync(cancellationToken);
+        (string operatorEmail, string? printedPassword) = await _app
+            .Services.GetRequiredService<OperatorBootstrap>()
+            .EnsureAsync(cancellationToken);
         try
         {
             await _app.StartAsync(cancellationToken);
         }
-        catch (IOException exception) when (exception.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException or SocketException)
+        catch (IOException exception)
+            when (exception.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException or SocketException)
         {
-            throw PortTaken(settings, exception);
+            throw ListenPort.Taken(settings, exception);
         }
 
-        Address = new Uri(_app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
+        Address = new Uri(
+            _app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First()
+        );
         if (printedPassword is not null)
         {
-            Console.WriteLine($"Operator: {operatorEmail}  password: {printedPassword}  (shown this once; sign in and keep it)");
+            Console.WriteLine(
+                $"Operator: {operatorEmail}  password: {printedPassword}  (shown this once; sign in and keep it)"
+            );
         }
 
         Console.WriteLine($"Usage Monitor is ready: {Address.ToString().TrimEnd('/')}");
     }
 
-    // Looked at first, before anything is started or written; Kestrel would say it with a stack trace.
-    private static void ThrowIfTaken(ServerSettings settings)
+    private async Task<string> StartPostgresAsync(
+        ServerSettings settings,
+        ConfigurationManager configuration,
+        ILoggerFactory loggers,
+        CancellationToken cancellationToken
+    )
     {
         try
         {
-            using var listener = new TcpListener(IPAddress.Parse(settings.Address), settings.Port);
-            listener.Start();
-        }
-        catch (SocketException exception) when (exception.SocketErrorCode == SocketError.AddressAlreadyInUse)
-        {
-            throw PortTaken(settings, exception);
-        }
-        catch (SocketException exception)
-        {
-            throw new StartException($"Cannot listen on {settings.Address} port {settings.Port}: {exception.Message}.", exception);
-        }
-    }
-
-    private static StartException PortTaken(ServerSettings settings, Exception exception) =>
-        new($"Port {settings.Port} is in use. Choose another with --port.", exception);
-
-    private async Task<string> StartPostgresAsync(ServerSettings settings, ConfigurationManager configuration, ILoggerFactory loggers, CancellationToken cancellationToken)
-    {
-        try
-        {
-            EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(settings.DataFolder, PostgresOptions.From(configuration), loggers, cancellationToken);
+            EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(
+                settings.DataFolder,
+                PostgresOptions.From(configuration),
+                loggers,
+                cancellationToken
+            );
             _engines.Push(postgres);
             return postgres.OwnerConnectionString;
         }
@@ -183,13 +208,24 @@ internal sealed class ServerHost : IAsyncDisposable
         return cache.ConnectionString;
     }
 
-    private async Task<Database> OpenDatabaseAsync(string owner, MasterKey masterKey, ServerSettings settings, CancellationToken cancellationToken)
+    private async Task<Database> OpenDatabaseAsync(
+        string owner,
+        MasterKey masterKey,
+        ServerSettings settings,
+        CancellationToken cancellationToken
+    )
     {
         try
         {
             await using (var source = NpgsqlDataSource.Create(owner))
             {
-                await Migrator.MigrateAsync(source, masterKey, settings.LogPartitions, TimeProvider.System.GetUtcNow(), cancellationToken);
+                await Migrator.MigrateAsync(
+                    source,
+                    masterKey,
+                    settings.LogPartitions,
+                    TimeProvider.System.GetUtcNow(),
+                    cancellationToken
+                );
             }
         }
         catch (NpgsqlException exception)
@@ -212,7 +248,19 @@ internal sealed class ServerHost : IAsyncDisposable
     // What the parts say of themselves is for their developers; configuration (Logging:LogLevel) can ask for it.
     private static void Quieten(ILoggingBuilder logging)
     {
-        foreach (string part in new[] { "Microsoft", "Yarp", "GarnetServer", "ArgParser", "Options", "VectorManager", "MainLogSizeTracker", "StackExchange" })
+        foreach (
+            string part in new[]
+            {
+                "Microsoft",
+                "Yarp",
+                "GarnetServer",
+                "ArgParser",
+                "Options",
+                "VectorManager",
+                "MainLogSizeTracker",
+                "StackExchange",
+            }
+        )
         {
             logging.AddFilter(part, LogLevel.Warning);
         }

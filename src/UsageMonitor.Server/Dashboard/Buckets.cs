@@ -28,7 +28,8 @@ internal sealed class Buckets
     public DateTime End { get; }
 
     /// <summary>The bucket of an hour's or a day's beginning.</summary>
-    public DateTime Of(DateTime start) => _interval is Hour or Day ? start : _local.DayStart(FirstDay(_local.DateOf(start)));
+    public DateTime Of(DateTime start) =>
+        _interval is Hour or Day ? start : _local.DayStart(FirstDay(_local.DateOf(start)));
 
     /// <summary>All buckets, empty ones included.</summary>
     public IEnumerable<DateTime> Starts()

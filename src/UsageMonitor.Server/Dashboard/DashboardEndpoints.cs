@@ -14,10 +14,20 @@ internal static class DashboardEndpoints
             .MapGroup("/v1/dashboard")
             .WithTags("Dashboard")
             .RequirePermission(Permissions.UsageRead)
+            .AddOpenApiOperationTransformer(DashboardContract.DescribeAsync)
             .ProducesProblem(StatusCodes.Status400BadRequest);
-        group.MapGet("/summary", SummaryAsync).WithName("GetSummary").WithSummary("What a range of days came to, beside the range before");
-        group.MapGet("/usage/trends", TrendsAsync).WithName("GetTrends").WithSummary("Usage and active users per hour, day, week or month");
-        group.MapGet("/usage/by-feature", ByFeatureAsync).WithName("GetUsageByFeature").WithSummary("Usage and active users of each feature");
+        group
+            .MapGet("/summary", SummaryAsync)
+            .WithName("GetSummary")
+            .WithSummary("What a range of days came to, beside the range before");
+        group
+            .MapGet("/usage/trends", TrendsAsync)
+            .WithName("GetTrends")
+            .WithSummary("Usage and active users per hour, day, week or month");
+        group
+            .MapGet("/usage/by-feature", ByFeatureAsync)
+            .WithName("GetUsageByFeature")
+            .WithSummary("Usage and active users of each feature");
         group
             .MapGet("/users/{userId}/analytics", UserAsync)
             .WithName("GetUserAnalytics")
@@ -33,6 +43,7 @@ internal static class DashboardEndpoints
             .WithName("GetLedger")
             .WithSummary("What was received, and what became of it, per hour of receipt")
             .RequirePermission(Permissions.UsageRead)
+            .AddOpenApiOperationTransformer(DashboardContract.DescribeAsync)
             .ProducesProblem(StatusCodes.Status400BadRequest);
     }
 
@@ -121,7 +132,12 @@ internal static class DashboardEndpoints
 
         return await dashboard.UserAsync(enterprise, userId, range.From, range.To, cancellationToken) is { } analytics
             ? TypedResults.Ok(analytics)
-            : (ProblemHttpResult)Problems.Problem(StatusCodes.Status404NotFound, "user_not_found", "No event of this user was received.");
+            : (ProblemHttpResult)
+                Problems.Problem(
+                    StatusCodes.Status404NotFound,
+                    "user_not_found",
+                    "No event of this user was received."
+                );
     }
 
     private static async Task<Results<Ok<LedgerResponse>, ProblemHttpResult>> LedgerAsync(
@@ -143,7 +159,7 @@ internal static class DashboardEndpoints
     private static ProblemHttpResult Invalid(string error) =>
         (ProblemHttpResult)Problems.Problem(StatusCodes.Status400BadRequest, "invalid_request", error);
 
-    private static async ValueTask<EnterpriseInfo> OfCallerAsync(
+    internal static async ValueTask<EnterpriseInfo> OfCallerAsync(
         this EnterpriseDirectory enterprises,
         HttpContext context,
         CancellationToken cancellationToken

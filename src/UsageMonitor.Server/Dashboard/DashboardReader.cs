@@ -11,7 +11,13 @@ namespace UsageMonitor.Server.Dashboard;
 /// The numbers of the dashboards, from pre-aggregated rows only and through the cache first. A cached answer is kept under
 /// the version of the enterprise's numbers, so new ones are seen as soon as processing has told of them.
 /// </summary>
-internal sealed class DashboardReader(Database database, IEventLog log, HybridCache cache, UsageSignal signal, TimeProvider time)
+internal sealed class DashboardReader(
+    Database database,
+    IEventLog log,
+    HybridCache cache,
+    UsageSignal signal,
+    TimeProvider time
+)
 {
     /// <summary>Features named in a summary.</summary>
     public const int TopFeaturesMax = 10;
@@ -25,11 +31,31 @@ internal sealed class DashboardReader(Database database, IEventLog log, HybridCa
         LocalCacheExpiration = TimeSpan.FromSeconds(StaleSecondsMax),
     };
 
-    public Task<SummaryResponse> SummaryAsync(EnterpriseInfo enterprise, DateOnly from, DateOnly to, CancellationToken cancellationToken) =>
-        CachedAsync(enterprise, $"summary:{from:O}:{to:O}", token => ComputeSummaryAsync(enterprise, from, to, token), cancellationToken);
+    public Task<SummaryResponse> SummaryAsync(
+        EnterpriseInfo enterprise,
+        DateOnly from,
+        DateOnly to,
+        CancellationToken cancellationToken
+    ) =>
+        CachedAsync(
+            enterprise,
+            $"summary:{from:O}:{to:O}",
+            token => ComputeSummaryAsync(enterprise, from, to, token),
+            cancellationToken
+        );
 
-    public Task<FeaturesResponse> ByFeatureAsync(EnterpriseInfo enterprise, DateOnly from, DateOnly to, CancellationToken cancellationToken) =>
-        CachedAsync(enterprise, $"features:{from:O}:{to:O}", token => ComputeFeaturesAsync(enterprise, from, to, token), cancellationToken);
+    public Task<FeaturesResponse> ByFeatureAsync(
+        EnterpriseInfo enterprise,
+        DateOnly from,
+        DateOnly to,
+        CancellationToken cancellationToken
+    ) =>
+        CachedAsync(
+            enterprise,
+            $"features:{from:O}:{to:O}",
+            token => ComputeFeaturesAsync(enterprise, from, to, token),
+            cancellationToken
+        );
 
     /// <param name="enterprise">Whose numbers.</param>
     /// <param name="from">The first local day.</param>
@@ -65,17 +91,35 @@ internal sealed class DashboardReader(Database database, IEventLog log, HybridCa
             cancellationToken: cancellationToken
         );
 
-    private async Task<SummaryResponse> ComputeSummaryAsync(EnterpriseInfo enterprise, DateOnly from, DateOnly to, CancellationToken cancellationToken)
+    private async Task<SummaryResponse> ComputeSummaryAsync(
+        EnterpriseInfo enterprise,
+        DateOnly from,
+        DateOnly to,
+        CancellationToken cancellationToken
+    )
     {
         var local = new LocalTime(enterprise.TimeZone);
         int days = to.DayNumber - from.DayNumber;
-        (DateTime before, DateTime start, DateTime end) = (local.DayStart(from.AddDays(-days)), local.DayStart(from), local.DayStart(to));
+        (DateTime before, DateTime start, DateTime end) = (
+            local.DayStart(from.AddDays(-days)),
+            local.DayStart(from),
+            local.DayStart(to)
+        );
         DateTime asked = time.GetUtcNow().UtcDateTime;
         long head = await HeadAsync(enterprise, cancellationToken);
-        await using ScopedTransaction scope = await database.OpenEnterpriseAsync(enterprise.EnterpriseId, cancellationToken);
+        await using ScopedTransaction scope = await database.OpenEnterpriseAsync(
+            enterprise.EnterpriseId,
+            cancellationToken
+        );
         DateTimeOffset asOf = await Watermark.ReadAsync(scope, enterprise, asked, head, cancellationToken);
         RangeUsage current = await RangeUsage.ReadAsync(scope, enterprise.EnterpriseId, start, end, cancellationToken);
-        RangeUsage previous = await RangeUsage.ReadAsync(scope, enterprise.EnterpriseId, before, start, cancellationToken);
+        RangeUsage previous = await RangeUsage.ReadAsync(
+            scope,
+            enterprise.EnterpriseId,
+            before,
+            start,
+            cancellationToken
+        );
         return new SummaryResponse(
             current.UsageCount,
             current.ActiveUsers,
@@ -86,14 +130,28 @@ internal sealed class DashboardReader(Database database, IEventLog log, HybridCa
         );
     }
 
-    private async Task<FeaturesResponse> ComputeFeaturesAsync(EnterpriseInfo enterprise, DateOnly from, DateOnly to, CancellationToken cancellationToken)
+    private async Task<FeaturesResponse> ComputeFeaturesAsync(
+        EnterpriseInfo enterprise,
+        DateOnly from,
+        DateOnly to,
+        CancellationToken cancellationToken
+    )
     {
         var local = new LocalTime(enterprise.TimeZone);
         DateTime asked = time.GetUtcNow().UtcDateTime;
         long head = await HeadAsync(enterprise, cancellationToken);
-        await using ScopedTransaction scope = await database.OpenEnterpriseAsync(enterprise.EnterpriseId, cancellationToken);
+        await using ScopedTransaction scope = await database.OpenEnterpriseAsync(
+            enterprise.EnterpriseId,
+            cancellationToken
+        );
         DateTimeOffset asOf = await Watermark.ReadAsync(scope, enterprise, asked, head, cancellationToken);
-        RangeUsage usage = await RangeUsage.ReadAsync(scope, enterprise.EnterpriseId, local.DayStart(from), local.DayStart(to), cancellationToken);
+        RangeUsage usage = await RangeUsage.ReadAsync(
+            scope,
+            enterprise.EnterpriseId,
+            local.DayStart(from),
+            local.DayStart(to),
+            cancellationToken
+        );
         return new FeaturesResponse([.. usage.Features()], asOf);
     }
 
@@ -120,7 +178,10 @@ internal sealed class DashboardReader(Database database, IEventLog log, HybridCa
         var buckets = new Buckets(local, from, to, interval);
         DateTime asked = time.GetUtcNow().UtcDateTime;
         long head = await HeadAsync(enterprise, cancellationToken);
-        await using ScopedTransaction scope = await database.OpenEnterpriseAsync(enterprise.EnterpriseId, cancellationToken);
+        await using ScopedTransaction scope = await database.OpenEnterpriseAsync(
+            enterprise.EnterpriseId,
+            cancellationToken
+        );
         DateTimeOffset asOf = await Watermark.ReadAsync(scope, enterprise, asked, head, cancellationToken);
         var counts = new Dictionary<DateTime, long>();
         await using (
@@ -143,7 +204,9 @@ internal sealed class DashboardReader(Database database, IEventLog log, HybridCa
         }
 
         var active = new Dictionary<DateTime, Dictionary<string, UserSet>>();
-        await using (NpgsqlCommand command = scope.Command(SetsSql, enterprise.EnterpriseId, buckets.Start, buckets.End, hourly))
+        await using (
+            NpgsqlCommand command = scope.Command(SetsSql, enterprise.EnterpriseId, buckets.Start, buckets.End, hourly)
+        )
         await using (NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken))
         {
             while (await reader.ReadAsync(cancellationToken))
@@ -159,7 +222,9 @@ internal sealed class DashboardReader(Database database, IEventLog log, HybridCa
                 .Select(bucket => new TrendPoint(
                     local.Show(bucket),
                     counts.GetValueOrDefault(bucket),
-                    active.TryGetValue(bucket, out Dictionary<string, UserSet>? sets) ? RangeUsage.CountUsers(sets, feature) : 0
+                    active.TryGetValue(bucket, out Dictionary<string, UserSet>? sets)
+                        ? RangeUsage.CountUsers(sets, feature)
+                        : 0
                 )),
         ];
         return new TrendsResponse(interval, feature, points, asOf);
@@ -227,7 +292,10 @@ internal sealed class DashboardReader(Database database, IEventLog log, HybridCa
         Guid id = UserIds.Resolve(enterprise.EnterpriseId, userId, out _);
         DateTime asked = time.GetUtcNow().UtcDateTime;
         long head = await HeadAsync(enterprise, cancellationToken);
-        await using ScopedTransaction scope = await database.OpenEnterpriseAsync(enterprise.EnterpriseId, cancellationToken);
+        await using ScopedTransaction scope = await database.OpenEnterpriseAsync(
+            enterprise.EnterpriseId,
+            cancellationToken
+        );
         DateTimeOffset asOf = await Watermark.ReadAsync(scope, enterprise, asked, head, cancellationToken);
         await using (NpgsqlCommand known = scope.Command(KnownSql, enterprise.EnterpriseId, id))
         {
@@ -252,7 +320,9 @@ internal sealed class DashboardReader(Database database, IEventLog log, HybridCa
         var byFeature = new Dictionary<string, long>(StringComparer.Ordinal);
         var byDay = new Dictionary<DateTime, long>();
         long total = 0;
-        await using (NpgsqlCommand usage = scope.Command(UsageSql, enterprise.EnterpriseId, id, buckets.Start, buckets.End))
+        await using (
+            NpgsqlCommand usage = scope.Command(UsageSql, enterprise.EnterpriseId, id, buckets.Start, buckets.End)
+        )
         await using (NpgsqlDataReader reader = await usage.ExecuteReaderAsync(cancellationToken))
         {
             while (await reader.ReadAsync(cancellationToken))

@@ -17,7 +17,14 @@ internal readonly record struct DateRange(DateOnly From, DateOnly To)
     private static readonly DateOnly Latest = new(2200, 1, 1);
 
     /// <returns>The range, or null with what is wrong.</returns>
-    public static DateRange? Parse(string? from, string? to, EnterpriseInfo enterprise, DateTimeOffset now, out string error, int daysMax = DaysMax)
+    public static DateRange? Parse(
+        string? from,
+        string? to,
+        EnterpriseInfo enterprise,
+        DateTimeOffset now,
+        out string error,
+        int daysMax = DaysMax
+    )
     {
         error = "";
         DateOnly today = new LocalTime(enterprise.TimeZone).DateOf(now.UtcDateTime);

@@ -11,7 +11,12 @@ namespace UsageMonitor.Server.Dashboard;
 /// </summary>
 internal sealed class LedgerReader(Database database, IEventLog log, TimeProvider time)
 {
-    public async Task<LedgerResponse> ReadAsync(EnterpriseInfo enterprise, DateOnly from, DateOnly to, CancellationToken cancellationToken)
+    public async Task<LedgerResponse> ReadAsync(
+        EnterpriseInfo enterprise,
+        DateOnly from,
+        DateOnly to,
+        CancellationToken cancellationToken
+    )
     {
         // One statement, so that position and rows are of one snapshot.
         const string Sql = """
@@ -27,9 +32,17 @@ internal sealed class LedgerReader(Database database, IEventLog log, TimeProvide
         long position = 0;
         DateTime asked = time.GetUtcNow().UtcDateTime;
         DateTime through = asked;
-        await using (ScopedTransaction scope = await database.OpenEnterpriseAsync(enterprise.EnterpriseId, cancellationToken))
+        await using (
+            ScopedTransaction scope = await database.OpenEnterpriseAsync(enterprise.EnterpriseId, cancellationToken)
+        )
         {
-            await using NpgsqlCommand command = scope.Command(Sql, enterprise.EnterpriseId, start, end, enterprise.LogPartition);
+            await using NpgsqlCommand command = scope.Command(
+                Sql,
+                enterprise.EnterpriseId,
+                start,
+                end,
+                enterprise.LogPartition
+            );
             await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
             while (await reader.ReadAsync(cancellationToken))
             {
@@ -50,7 +63,9 @@ internal sealed class LedgerReader(Database database, IEventLog log, TimeProvide
         }
 
         bool pending = false;
-        foreach (AppendedTally appended in await log.ReadTalliesAsync(enterprise.LogPartition, position, cancellationToken))
+        foreach (
+            AppendedTally appended in await log.ReadTalliesAsync(enterprise.LogPartition, position, cancellationToken)
+        )
         {
             DateTime hour = local.HourStart(appended.AppendedAt.UtcDateTime);
             pending = true;

@@ -25,7 +25,12 @@ internal sealed class RangeUsage
         return Counts
             .OrderByDescending(feature => feature.Value)
             .ThenBy(feature => feature.Key, StringComparer.Ordinal)
-            .Select(feature => new FeatureUsage(feature.Key, feature.Value, CountUsers(Users, feature.Key), (double)feature.Value / total));
+            .Select(feature => new FeatureUsage(
+                feature.Key,
+                feature.Value,
+                CountUsers(Users, feature.Key),
+                (double)feature.Value / total
+            ));
     }
 
     /// <summary>Distinct users of one feature, or of all.</summary>

@@ -35,7 +35,9 @@ internal static class UsageStream
     {
         context.Response.Headers.CacheControl = "no-store";
         context.Response.Headers["X-Accel-Buffering"] = "no";
-        return TypedResults.ServerSentEvents(ReadAsync(context.GetCaller().EnterpriseId, signal, time, lifetime.ApplicationStopping, cancellationToken));
+        return TypedResults.ServerSentEvents(
+            ReadAsync(context.GetCaller().EnterpriseId, signal, time, lifetime.ApplicationStopping, cancellationToken)
+        );
     }
 
     private static async IAsyncEnumerable<SseItem<News>> ReadAsync(
@@ -49,7 +51,9 @@ internal static class UsageStream
         // A server that is told to stop would else wait for every page that is open somewhere.
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, stopping);
         cancellationToken = ended.Token;
-        var news = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+        var news = Channel.CreateBounded<bool>(
+            new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }
+        );
         using IDisposable watching = signal.Watch(enterpriseId, () => news.Writer.TryWrite(true));
         DateTimeOffset end = time.GetUtcNow().AddMinutes(StreamMinutesMax);
         yield return Item("hello", time.GetUtcNow());
@@ -57,10 +61,14 @@ internal static class UsageStream
         {
             using var heartbeat = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
             heartbeat.CancelAfter(TimeSpan.FromSeconds(HeartbeatSeconds));
-            bool changed = await news.Reader.WaitToReadAsync(heartbeat.Token).AsTask().ContinueWith(waited => waited.IsCompletedSuccessfully, TaskScheduler.Default);
+            bool changed = await news
+                .Reader.WaitToReadAsync(heartbeat.Token)
+                .AsTask()
+                .ContinueWith(waited => waited.IsCompletedSuccessfully, TaskScheduler.Default);
             news.Reader.TryRead(out _);
             yield return Item(changed ? "usage" : "heartbeat", time.GetUtcNow());
-            await Task.Delay(TimeSpan.FromMilliseconds(IntervalMilliseconds), time, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.Delay(TimeSpan.FromMilliseconds(IntervalMilliseconds), time, cancellationToken)
+                .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 

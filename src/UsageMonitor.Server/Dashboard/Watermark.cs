@@ -10,7 +10,11 @@ namespace UsageMonitor.Server.Dashboard;
 /// </summary>
 internal static class Watermark
 {
-    public static async Task<long> HeadAsync(IEventLog log, EnterpriseInfo enterprise, CancellationToken cancellationToken)
+    public static async Task<long> HeadAsync(
+        IEventLog log,
+        EnterpriseInfo enterprise,
+        CancellationToken cancellationToken
+    )
     {
         IReadOnlyList<PartitionHead> heads = await log.ReadHeadsAsync(cancellationToken);
         return heads.First(head => head.Partition == enterprise.LogPartition).Offset;

@@ -19,7 +19,11 @@ internal static class Forwarding
     /// <summary>A path that a role answers.</summary>
     internal sealed record RolePath(string Role, string Path);
 
-    public static IServiceCollection AddForwarding(this IServiceCollection services, IConfiguration configuration, IEnumerable<RolePath> elsewhere)
+    public static IServiceCollection AddForwarding(
+        this IServiceCollection services,
+        IConfiguration configuration,
+        IEnumerable<RolePath> elsewhere
+    )
     {
         var routes = new List<RouteConfig>();
         var clusters = new Dictionary<string, ClusterConfig>(StringComparer.Ordinal);
@@ -62,13 +66,17 @@ internal static class Forwarding
     // A gateway that is told to stop would else wait for every page that is open somewhere.
     private static async Task EndStreamsAtStopAsync(HttpContext context, RequestDelegate next)
     {
-        if (!context.Request.Headers.Accept.ToString().Contains("text/event-stream", StringComparison.OrdinalIgnoreCase))
+        if (
+            !context.Request.Headers.Accept.ToString().Contains("text/event-stream", StringComparison.OrdinalIgnoreCase)
+        )
         {
             await next(context);
             return;
         }
 
-        CancellationToken stopping = context.RequestServices.GetRequiredService<IHostApplicationLifetime>().ApplicationStopping;
+        CancellationToken stopping = context
+            .RequestServices.GetRequiredService<IHostApplicationLifetime>()
+            .ApplicationStopping;
         await using CancellationTokenRegistration ending = stopping.Register(context.Abort);
         await next(context);
     }
@@ -78,7 +86,10 @@ internal static class Forwarding
         {
             ClusterId = role,
             LoadBalancingPolicy = "PowerOfTwoChoices",
-            HttpRequest = new Yarp.ReverseProxy.Forwarder.ForwarderRequestConfig { ActivityTimeout = s_activityTimeMax },
+            HttpRequest = new Yarp.ReverseProxy.Forwarder.ForwarderRequestConfig
+            {
+                ActivityTimeout = s_activityTimeMax,
+            },
             HealthCheck = new HealthCheckConfig
             {
                 Active = new ActiveHealthCheckConfig
@@ -99,6 +110,9 @@ internal static class Forwarding
             },
             Destinations = addresses
                 .Select((address, index) => (Name: $"{role}-{index}", address))
-                .ToDictionary(destination => destination.Name, destination => new DestinationConfig { Address = destination.address }),
+                .ToDictionary(
+                    destination => destination.Name,
+                    destination => new DestinationConfig { Address = destination.address }
+                ),
         };
 }

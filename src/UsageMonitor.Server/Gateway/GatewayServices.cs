@@ -5,6 +5,7 @@ internal static class GatewayServices
     public static IServiceCollection AddGatewayServices(this IServiceCollection services) =>
         services.AddSingleton<EventRateLimiter>();
 
-    /// <summary>Guards every endpoint. Comes after <c>UseRouting</c> and before any that runs endpoints.</summary>
-    public static IApplicationBuilder UseGuard(this IApplicationBuilder app) => app.UseMiddleware<Guard>();
+    /// <summary>Guards every endpoint, and answers for what they throw. Comes after <c>UseRouting</c> and before any that runs endpoints.</summary>
+    public static IApplicationBuilder UseGuard(this IApplicationBuilder app) =>
+        app.UseMiddleware<ApiErrors>().UseMiddleware<Guard>();
 }

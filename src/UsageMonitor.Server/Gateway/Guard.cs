@@ -18,9 +18,16 @@ internal sealed partial class Guard(RequestDelegate next, CredentialCache creden
     public Task InvokeAsync(HttpContext context)
     {
         Endpoint? endpoint = context.GetEndpoint();
-        if (endpoint is null || IsRoutingsRefusal(endpoint))
+        if (endpoint is null)
         {
-            return next(context);
+            return context.Request.Path.StartsWithSegments(ApiPath, StringComparison.Ordinal)
+                ? context.WriteProblemAsync(404, "not_found", "The API has nothing at this address.")
+                : next(context);
+        }
+
+        if (IsRoutingsRefusal(endpoint))
+        {
+            return ExplainAsync(context);
         }
 
         string? permission = endpoint.Metadata.GetMetadata<PermissionMetadata>()?.Permission;
@@ -113,6 +120,28 @@ internal sealed partial class Guard(RequestDelegate next, CredentialCache creden
 
         context.Response.Headers.WWWAuthenticate = "Bearer error=\"invalid_token\"";
         return context.WriteProblemAsync(401, "invalid_token", "The token or key is unknown, expired or revoked.");
+    }
+
+    // Routing says no without a word; an error has a body with a code.
+    private async Task ExplainAsync(HttpContext context)
+    {
+        await next(context);
+        if (context.Response is { HasStarted: false, StatusCode: 405 })
+        {
+            await context.WriteProblemAsync(
+                405,
+                "method_not_allowed",
+                "See the header Allow for what this address takes."
+            );
+        }
+        else if (context.Response is { HasStarted: false, StatusCode: 415 })
+        {
+            await context.WriteProblemAsync(
+                415,
+                "unsupported_media_type",
+                "The Content-Type must be application/json."
+            );
+        }
     }
 
     private static bool WantsPage(HttpRequest request) =>

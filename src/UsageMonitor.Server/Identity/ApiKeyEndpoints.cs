@@ -47,7 +47,7 @@ internal static class ApiKeyEndpoints
         VALUES ($1, $2, $3, $4, $5, $6, $7)
         """;
 
-    private static async Task<IResult> CreateAsync(
+    internal static async Task<IResult> CreateAsync(
         JsonBody<CreateApiKeyRequest> body,
         Database database,
         IdentityVersion version,
@@ -105,7 +105,7 @@ internal static class ApiKeyEndpoints
         WHERE enterprise_id = $1 ORDER BY created_at DESC, api_key_id LIMIT $2
         """;
 
-    private static async Task<IReadOnlyList<ApiKeySummary>> ListAsync(
+    internal static async Task<IReadOnlyList<ApiKeySummary>> ListAsync(
         Database database,
         HttpContext context,
         CancellationToken cancellationToken
@@ -137,7 +137,7 @@ internal static class ApiKeyEndpoints
         UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) WHERE enterprise_id = $1 AND api_key_id = $2
         """;
 
-    private static async Task<IResult> RevokeAsync(
+    internal static async Task<IResult> RevokeAsync(
         Guid id,
         Database database,
         IdentityVersion version,

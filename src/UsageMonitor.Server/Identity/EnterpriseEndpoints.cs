@@ -35,7 +35,7 @@ internal static class EnterpriseEndpoints
         return routes;
     }
 
-    private static async Task<IResult> CreateAsync(
+    internal static async Task<IResult> CreateAsync(
         JsonBody<CreateEnterpriseRequest> body,
         Database database,
         Enterprises enterprises,
@@ -116,7 +116,7 @@ internal static class EnterpriseEndpoints
         WHERE enterprise_id <> $1 ORDER BY name, enterprise_id LIMIT $2
         """;
 
-    private static async Task<IReadOnlyList<EnterpriseSummary>> ListAsync(
+    internal static async Task<IReadOnlyList<EnterpriseSummary>> ListAsync(
         Database database,
         CancellationToken cancellationToken
     )

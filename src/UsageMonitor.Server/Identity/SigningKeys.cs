@@ -16,6 +16,7 @@ internal sealed class SigningKeys(Database database, MasterKey masterKey, TimePr
 
     private const long CreationLock = 0x756d7369676e; // "umsign"
     private readonly byte[] _sealingKey = masterKey.Derive("signing-key");
+    private readonly CryptoProviderFactory _signing = new(new InMemoryCryptoProviderCache());
     private readonly SemaphoreSlim _reloading = new(1);
     private volatile Loaded _loaded = new(
         FrozenDictionary<string, ECDsaSecurityKey>.Empty,
@@ -116,7 +117,7 @@ internal sealed class SigningKeys(Database database, MasterKey masterKey, TimePr
             byte[] sealedKey = reader.GetFieldValue<byte[]>(1);
             var ecdsa = ECDsa.Create();
             ecdsa.ImportPkcs8PrivateKey(Sealing.Open(_sealingKey, sealedKey, Encoding.UTF8.GetBytes(keyId)), out _);
-            keys.Add(new ECDsaSecurityKey(ecdsa) { KeyId = keyId });
+            keys.Add(Named(keyId, ecdsa));
         }
 
         return keys;
@@ -128,8 +129,12 @@ internal sealed class SigningKeys(Database database, MasterKey masterKey, TimePr
         string keyId = Base64UrlEncoder.Encode(SHA256.HashData(ecdsa.ExportSubjectPublicKeyInfo())[..16]);
         byte[] sealedKey = Sealing.Seal(_sealingKey, ecdsa.ExportPkcs8PrivateKey(), Encoding.UTF8.GetBytes(keyId));
         await transaction.ExecuteAsync(InsertKey, [keyId, sealedKey, time.GetUtcNow()], cancellationToken);
-        return new ECDsaSecurityKey(ecdsa) { KeyId = keyId };
+        return Named(keyId, ecdsa);
     }
+
+    // The library's default factory keeps what signs and checks for the whole process, by key id, beyond our Dispose.
+    private ECDsaSecurityKey Named(string keyId, ECDsa ecdsa) =>
+        new(ecdsa) { KeyId = keyId, CryptoProviderFactory = _signing };
 
     public void Dispose()
     {

@@ -1,4 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
 using System.Security.Cryptography;
 using System.Text;
 using Npgsql;
@@ -63,7 +62,7 @@ internal sealed class Users(MasterKey masterKey, Passwords passwords, TimeProvid
         CancellationToken cancellationToken
     )
     {
-        Guid userId = UserIdOf(enterpriseId, email);
+        Guid userId = UserIds.FromExternal(enterpriseId, Encoding.UTF8.GetBytes(email));
         byte[] sealedEmail = SealEmail(dataKey, enterpriseId, email);
         byte[] emailHash = EmailHash(email);
         string passwordHash = passwords.Hash(password);
@@ -100,19 +99,6 @@ internal sealed class Users(MasterKey masterKey, Passwords passwords, TimeProvid
         {
             throw new EmailTakenException(exception);
         }
-    }
-
-    /// <summary>UUIDv5 (RFC 9562, 5.5) of a caller's own user id; the enterprise is its namespace.</summary>
-    [SuppressMessage("Security", "CA5350", Justification = "RFC 9562 defines version 5 so; nothing is secured by it.")]
-    private static Guid UserIdOf(Guid enterpriseId, string externalId)
-    {
-        byte[] hash = SHA1.HashData([
-            .. enterpriseId.ToByteArray(bigEndian: true),
-            .. Encoding.UTF8.GetBytes(externalId),
-        ]);
-        hash[6] = (byte)((hash[6] & 0x0F) | 0x50);
-        hash[8] = (byte)((hash[8] & 0x3F) | 0x80);
-        return new Guid(hash.AsSpan(0, 16), bigEndian: true);
     }
 
     private static byte[] EmailContext(Guid enterpriseId) => [.. enterpriseId.ToByteArray(), .. "email"u8];

@@ -5,7 +5,8 @@ using UsageMonitor.Server.Platform;
 namespace UsageMonitor.Server.Ingestion;
 
 /// <summary>How far processing is behind the log, looked at once a second; beyond a bound no more events are taken.</summary>
-internal sealed partial class Backlog(Database database, IEventLog log, TimeProvider time, ILogger<Backlog> logger) : BackgroundService
+internal sealed partial class Backlog(Database database, IEventLog log, TimeProvider time, ILogger<Backlog> logger)
+    : BackgroundService
 {
     /// <summary>Accepted events that wait to be processed.</summary>
     public const long PendingEventsMax = 5_000_000;
@@ -16,18 +17,20 @@ internal sealed partial class Backlog(Database database, IEventLog log, TimeProv
     public bool IsTooLong => _isTooLong;
 
     /// <summary>Events ever appended and events ever processed, over all partitions.</summary>
-    public sealed record Counts(long AppendedEvents, long ProcessedEvents)
+    public sealed record PipelineCounts(long AppendedEvents, long ProcessedEvents)
     {
         public long PendingEvents => AppendedEvents - ProcessedEvents;
     }
 
-    public async Task<Counts> ReadAsync(CancellationToken cancellationToken)
+    public async Task<PipelineCounts> ReadAsync(CancellationToken cancellationToken)
     {
         // Processed first: the difference may be too large for a moment, never negative.
-        await using NpgsqlCommand command = database.Pipeline.CreateCommand("SELECT sum(processed_events)::bigint FROM log_positions");
+        await using NpgsqlCommand command = database.Pipeline.CreateCommand(
+            "SELECT sum(processed_events)::bigint FROM log_positions"
+        );
         long processed = (long)(await command.ExecuteScalarAsync(cancellationToken))!;
         IReadOnlyList<PartitionHead> heads = await log.ReadHeadsAsync(cancellationToken);
-        return new Counts(heads.Sum(head => head.AppendedEvents), processed);
+        return new PipelineCounts(heads.Sum(head => head.AppendedEvents), processed);
     }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -51,7 +54,10 @@ internal sealed partial class Backlog(Database database, IEventLog log, TimeProv
         }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "{PendingEvents} events wait to be processed; refusing more: {Refusing}")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "{PendingEvents} events wait to be processed; refusing more: {Refusing}"
+    )]
     private partial void LogTurned(long pendingEvents, bool refusing);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "How far processing is behind could not be read")]

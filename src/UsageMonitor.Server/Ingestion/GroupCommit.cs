@@ -55,7 +55,12 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
             }
 
             // Not cancelled with the request: the lane reads the request's buffer until the append is done.
-            var waiting = new Waiting(enterprise, batch, bytes, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously));
+            var waiting = new Waiting(
+                enterprise,
+                batch,
+                bytes,
+                new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)
+            );
             if (!_queue.Writer.TryWrite(waiting))
             {
                 throw new EventLogUnavailableException("The server is stopping.");
@@ -117,7 +122,9 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
 #pragma warning restore CA1031
         {
             LogAppendFailed(exception, taken.Count);
-            var failure = exception as EventLogUnavailableException ?? new EventLogUnavailableException("The event log failed.", exception);
+            var failure =
+                exception as EventLogUnavailableException
+                ?? new EventLogUnavailableException("The event log failed.", exception);
             foreach (Waiting waiting in taken)
             {
                 waiting.Done.TrySetException(failure);
@@ -131,12 +138,22 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
         foreach (IGrouping<short, Waiting> partition in taken.GroupBy(waiting => waiting.Enterprise.LogPartition))
         {
             var blocks = new List<SegmentCodec.Block>();
-            foreach (IGrouping<Guid, Waiting> enterprise in partition.GroupBy(waiting => waiting.Enterprise.EnterpriseId))
+            foreach (
+                IGrouping<Guid, Waiting> enterprise in partition.GroupBy(waiting => waiting.Enterprise.EnterpriseId)
+            )
             {
                 Waiting[] requests = [.. enterprise];
                 List<ParsedEvent> events =
-                    requests.Length == 1 ? requests[0].Batch.Accepted : [.. requests.SelectMany(request => request.Batch.Accepted)];
-                blocks.Add(new SegmentCodec.Block(requests[0].Enterprise, events, requests.Sum(request => request.Batch.Rejected.Count)));
+                    requests.Length == 1
+                        ? requests[0].Batch.Accepted
+                        : [.. requests.SelectMany(request => request.Batch.Accepted)];
+                blocks.Add(
+                    new SegmentCodec.Block(
+                        requests[0].Enterprise,
+                        events,
+                        requests.Sum(request => request.Batch.Rejected.Count)
+                    )
+                );
             }
 
             drafts.Add(SegmentCodec.Encode(partition.Key, blocks));
@@ -145,6 +162,9 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
         return drafts;
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "An append of {Requests} requests failed; their callers are told to retry")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "An append of {Requests} requests failed; their callers are told to retry"
+    )]
     private partial void LogAppendFailed(Exception exception, int requests);
 }

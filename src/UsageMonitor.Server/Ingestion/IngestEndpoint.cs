@@ -21,18 +21,20 @@ internal static class IngestEndpoint
             .MapPost("/v1/usage/events", HandleAsync)
             .WithTags("Usage")
             .WithName("PostUsageEvents")
-            .WithSummary("Sends usage events: one object, an array, {\"events\":[…]} or NDJSON; gzip and brotli accepted")
+            .WithSummary(
+                "Sends usage events: one object, an array, {\"events\":[…]} or NDJSON; gzip and brotli accepted"
+            )
             .WithDescription(
                 "Answers 202 only after the accepted events are durable. A bad event is reported in `rejected` and spoils nothing else. "
                     + "Sending an event again with the same eventId is safe: it is counted once."
             )
-            .Accepts<UsageEvent>("application/json", "application/x-ndjson")
             .Produces<IngestResponse>(StatusCodes.Status202Accepted)
             .ProducesProblem(StatusCodes.Status400BadRequest)
             .ProducesProblem(StatusCodes.Status413PayloadTooLarge)
             .ProducesProblem(StatusCodes.Status415UnsupportedMediaType)
             .ProducesProblem(StatusCodes.Status429TooManyRequests)
             .ProducesProblem(StatusCodes.Status503ServiceUnavailable)
+            .AddOpenApiOperationTransformer(IngestContract.DescribeAsync)
             .RequirePermission(Permissions.UsageWrite);
 
     private static async Task HandleAsync(
@@ -47,7 +49,13 @@ internal static class IngestEndpoint
         Caller caller = context.GetCaller();
         if (backlog.IsTooLong)
         {
-            await RetryLaterAsync(context, StatusCodes.Status503ServiceUnavailable, "log_behind", RetryAfterSeconds, "Processing is too far behind to take more events. Send them again later.");
+            await RetryLaterAsync(
+                context,
+                StatusCodes.Status503ServiceUnavailable,
+                "log_behind",
+                RetryAfterSeconds,
+                "Processing is too far behind to take more events. Send them again later."
+            );
             return;
         }
 
@@ -77,7 +85,13 @@ internal static class IngestEndpoint
             if (caller.ApiKeyId is { } apiKeyId && !limiter.TryTake(apiKeyId, received, out TimeSpan wait))
             {
                 int seconds = Math.Max(1, (int)Math.Ceiling(wait.TotalSeconds));
-                await RetryLaterAsync(context, StatusCodes.Status429TooManyRequests, "rate_limited", seconds, "This API key sends more events a second than it may.");
+                await RetryLaterAsync(
+                    context,
+                    StatusCodes.Status429TooManyRequests,
+                    "rate_limited",
+                    seconds,
+                    "This API key sends more events a second than it may."
+                );
                 return;
             }
 
@@ -143,7 +157,12 @@ internal static class IngestEndpoint
 
         Telemetry.RejectedEvents.Add(batch.Rejected.Count);
         var response = new IngestResponse(received, batch.Accepted.Count, batch.Rejected);
-        return JsonSerializer.SerializeAsync(context.Response.BodyWriter, response, IngestJson.Default.IngestResponse, context.RequestAborted);
+        return JsonSerializer.SerializeAsync(
+            context.Response.BodyWriter,
+            response,
+            IngestJson.Default.IngestResponse,
+            context.RequestAborted
+        );
     }
 
     private static Task WriteProblemAsync(HttpContext context, IngestProblem problem) =>

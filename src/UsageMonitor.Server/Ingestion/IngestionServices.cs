@@ -17,9 +17,11 @@ internal static class IngestionServices
         routes
             .MapGet(
                 "/health/pipeline",
-                async ([FromServices] Backlog backlog, CancellationToken cancellationToken) => TypedResults.Ok(await backlog.ReadAsync(cancellationToken))
+                async ([FromServices] Backlog backlog, CancellationToken cancellationToken) =>
+                    TypedResults.Ok(await backlog.ReadAsync(cancellationToken))
             )
             .WithTags("Health")
+            .WithName("GetPipelineHealth")
             .WithSummary("Events ever appended to the log and ever processed")
             .RequirePermission(Permissions.EnterprisesWrite);
 }

@@ -49,10 +49,17 @@ internal static class SegmentCodec
             headers.Add((enterprise.EnterpriseId, SealBlock(enterprise, HeadersHalf, scratch.WrittenSpan)));
             scratch.ResetWrittenCount();
             WriteProperties(scratch, events);
-            byte[] compressed = ArrayPool<byte>.Shared.Rent(sizeof(int) + LZ4Codec.MaximumOutputSize(scratch.WrittenCount));
+            byte[] compressed = ArrayPool<byte>.Shared.Rent(
+                sizeof(int) + LZ4Codec.MaximumOutputSize(scratch.WrittenCount)
+            );
             BinaryPrimitives.WriteInt32LittleEndian(compressed, scratch.WrittenCount);
             int length = LZ4Codec.Encode(scratch.WrittenSpan, compressed.AsSpan(sizeof(int)));
-            properties.Add((enterprise.EnterpriseId, SealBlock(enterprise, PropertiesHalf, compressed.AsSpan(0, sizeof(int) + length))));
+            properties.Add(
+                (
+                    enterprise.EnterpriseId,
+                    SealBlock(enterprise, PropertiesHalf, compressed.AsSpan(0, sizeof(int) + length))
+                )
+            );
             ArrayPool<byte>.Shared.Return(compressed);
         }
 
@@ -60,12 +67,18 @@ internal static class SegmentCodec
     }
 
     /// <summary>The sealed header blocks of a segment, in the order of its tallies that have events.</summary>
-    public static IEnumerable<(Guid EnterpriseId, ReadOnlyMemory<byte> Sealed)> HeaderBlocks(ReadOnlyMemory<byte> headers) => Blocks(headers);
+    public static IEnumerable<(Guid EnterpriseId, ReadOnlyMemory<byte> Sealed)> HeaderBlocks(
+        ReadOnlyMemory<byte> headers
+    ) => Blocks(headers);
 
     /// <exception cref="CryptographicException">The block was altered, or the key is not the one that sealed it.</exception>
-    public static EventHeader[] OpenHeaders(EnterpriseInfo enterprise, ReadOnlyMemory<byte> sealedBlock)
+    public static HeaderBlock OpenHeaders(EnterpriseInfo enterprise, ReadOnlyMemory<byte> sealedBlock)
     {
-        byte[] plain = Sealing.Open(enterprise.DataKey, sealedBlock.Span, Context(enterprise.EnterpriseId, HeadersHalf, stackalloc byte[IdBytes + 1]));
+        byte[] plain = Sealing.Open(
+            enterprise.DataKey,
+            sealedBlock.Span,
+            Context(enterprise.EnterpriseId, HeadersHalf, stackalloc byte[IdBytes + 1])
+        );
         ReadOnlySpan<byte> rest = plain;
         var events = new EventHeader[ReadNumber(ref rest)];
         string[] features = ReadTexts(ref rest);
@@ -76,13 +89,20 @@ internal static class SegmentCodec
             var userId = new Guid(rest.Slice(IdBytes, IdBytes));
             long timestamp = BinaryPrimitives.ReadInt64LittleEndian(rest[(2 * IdBytes)..]);
             rest = rest[((2 * IdBytes) + sizeof(long))..];
-            string feature = features[ReadNumber(ref rest)];
-            string type = types[ReadNumber(ref rest)];
+            int feature = ReadNumber(ref rest);
+            int type = ReadNumber(ref rest);
             string external = ReadText(ref rest);
-            events[i] = new EventHeader(eventId, userId, external.Length == 0 ? null : external, feature, type, timestamp);
+            events[i] = new EventHeader(
+                eventId,
+                userId,
+                external.Length == 0 ? null : external,
+                feature,
+                type,
+                timestamp
+            );
         }
 
-        return events;
+        return new HeaderBlock(features, types, events);
     }
 
     /// <summary>The properties of one event, or an empty text when it has none.</summary>
@@ -250,12 +270,18 @@ internal static class SegmentCodec
     private static int ReadNumber(ref ReadOnlySpan<byte> rest) => checked((int)Varint.Read(ref rest));
 }
 
-/// <summary>What processing needs to know of an event; the properties stay in the segment.</summary>
+/// <summary>What processing needs to know of one enterprise's events in a segment; the properties stay where they are.</summary>
+/// <param name="FeatureNames">What <see cref="EventHeader.Feature"/> counts in.</param>
+/// <param name="EventTypes">What <see cref="EventHeader.Type"/> counts in.</param>
+/// <param name="Events">In the order of their slots.</param>
+internal sealed record HeaderBlock(string[] FeatureNames, string[] EventTypes, EventHeader[] Events);
+
+/// <summary>One event of a <see cref="HeaderBlock"/>.</summary>
 internal readonly record struct EventHeader(
     Guid EventId,
     Guid UserId,
     string? ExternalId,
-    string FeatureName,
-    string EventType,
+    int Feature,
+    int Type,
     long TimestampMicroseconds
 );

@@ -12,6 +12,7 @@ internal static class Migrator
 {
     public const string AppLogin = "usage_monitor_app";
     public const string PipelineLogin = "usage_monitor_pipeline";
+    private const int LoginAttemptsMax = 5;
     private const long LockKey = 0x757361676d6f6e; // "usagmon"
 
     /// <param name="owner">A login that may create roles and owns the database; used for nothing else.</param>
@@ -92,9 +93,7 @@ internal static class Migrator
     )
     {
         // Roles belong to the cluster, not to the database: another database's migrator may be making the same ones.
-        await ExecuteAsync(
-            connection,
-            $"""
+        string sql = $"""
             DO $do$ BEGIN
                 PERFORM pg_advisory_xact_lock({LockKey});
                 IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{login}') THEN
@@ -103,9 +102,20 @@ internal static class Migrator
             EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
             END $do$;
             ALTER ROLE {login} PASSWORD '{password}';
-            """,
-            cancellationToken
-        );
+            """;
+        for (int attempt = 1; ; attempt++)
+        {
+            try
+            {
+                await ExecuteAsync(connection, sql, cancellationToken);
+                return;
+            }
+            catch (PostgresException exception)
+                when (exception.SqlState == PostgresErrorCodes.InternalError && attempt < LoginAttemptsMax)
+            {
+                // "tuple concurrently updated": the other migrator altered the role in the same moment.
+            }
+        }
     }
 
     private static async Task ApplyAsync(

@@ -19,11 +19,22 @@ internal sealed class MonthPartitions(Database database)
     private readonly ConcurrentDictionary<(string Table, int Month), bool> _known = new();
 
     /// <summary>The month of an instant as a number that orders like time.</summary>
-    public static int MonthOf(DateTimeOffset instant) =>
-        (instant.UtcDateTime.Year * 12) + instant.UtcDateTime.Month - 1;
+    public static int MonthOf(DateTimeOffset instant) => MonthOf(instant.UtcDateTime);
+
+    /// <inheritdoc cref="MonthOf(DateTimeOffset)"/>
+    public static int MonthOf(DateTime utc) => (utc.Year * 12) + utc.Month - 1;
 
     /// <summary>The first instant of a month.</summary>
     public static DateTimeOffset StartOf(int month) => new(month / 12, (month % 12) + 1, 1, 0, 0, 0, TimeSpan.Zero);
+
+    /// <inheritdoc cref="EnsureAsync(string, int, CancellationToken)"/>
+    public async ValueTask EnsureAsync(string table, IEnumerable<int> months, CancellationToken cancellationToken)
+    {
+        foreach (int month in months)
+        {
+            await EnsureAsync(table, month, cancellationToken);
+        }
+    }
 
     /// <summary>Makes the partition of a table for a month when it is missing; costs nothing when it was seen before.</summary>
     public async ValueTask EnsureAsync(string table, int month, CancellationToken cancellationToken)

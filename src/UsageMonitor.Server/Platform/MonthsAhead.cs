@@ -1,7 +1,8 @@
 namespace UsageMonitor.Server.Platform;
 
 /// <summary>Makes the coming months' partitions before the first row of a month comes.</summary>
-internal sealed partial class MonthsAhead(MonthPartitions months, TimeProvider time, ILogger<MonthsAhead> logger) : BackgroundService
+internal sealed partial class MonthsAhead(MonthPartitions months, TimeProvider time, ILogger<MonthsAhead> logger)
+    : BackgroundService
 {
     private const int Months = 2;
     private static readonly TimeSpan Interval = TimeSpan.FromHours(6);
@@ -29,6 +30,9 @@ internal sealed partial class MonthsAhead(MonthPartitions months, TimeProvider t
         } while (await timer.WaitForNextTickAsync(stoppingToken));
     }
 
-    [LoggerMessage(Level = LogLevel.Error, Message = "The coming months' partitions could not be made; it is tried again in some hours")]
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The coming months' partitions could not be made; it is tried again in some hours"
+    )]
     private partial void LogFailed(Exception exception);
 }

@@ -22,7 +22,9 @@ internal static class PlatformServices
         services.AddStackExchangeRedisCache(_ => { });
         services
             .AddOptions<Microsoft.Extensions.Caching.StackExchangeRedis.RedisCacheOptions>()
-            .Configure<IConnectionMultiplexer>((cache, redis) => cache.ConnectionMultiplexerFactory = () => Task.FromResult(redis));
+            .Configure<IConnectionMultiplexer>(
+                (cache, redis) => cache.ConnectionMultiplexerFactory = () => Task.FromResult(redis)
+            );
         services.AddHybridCache();
         services.AddProblemDetails();
         return services;

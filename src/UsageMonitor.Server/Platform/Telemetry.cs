@@ -11,9 +11,24 @@ internal static class Telemetry
     public static readonly ActivitySource Source = new(Name);
     private static readonly Meter Meter = new(Name);
 
-    public static readonly Counter<long> ReceivedEvents = Meter.CreateCounter<long>("usage_monitor.ingestion.received", "{event}");
-    public static readonly Counter<long> RejectedEvents = Meter.CreateCounter<long>("usage_monitor.ingestion.rejected", "{event}");
-    public static readonly Counter<long> ProcessedEvents = Meter.CreateCounter<long>("usage_monitor.processing.events", "{event}");
-    public static readonly Histogram<double> StepSeconds = Meter.CreateHistogram<double>("usage_monitor.processing.step.duration", "s");
-    public static readonly Histogram<double> CommitSeconds = Meter.CreateHistogram<double>("usage_monitor.ingestion.commit.duration", "s");
+    public static readonly Counter<long> ReceivedEvents = Meter.CreateCounter<long>(
+        "usage_monitor.ingestion.received",
+        "{event}"
+    );
+    public static readonly Counter<long> RejectedEvents = Meter.CreateCounter<long>(
+        "usage_monitor.ingestion.rejected",
+        "{event}"
+    );
+    public static readonly Counter<long> ProcessedEvents = Meter.CreateCounter<long>(
+        "usage_monitor.processing.events",
+        "{event}"
+    );
+    public static readonly Histogram<double> StepSeconds = Meter.CreateHistogram<double>(
+        "usage_monitor.processing.step.duration",
+        "s"
+    );
+    public static readonly Histogram<double> CommitSeconds = Meter.CreateHistogram<double>(
+        "usage_monitor.ingestion.commit.duration",
+        "s"
+    );
 }

@@ -21,7 +21,10 @@ internal sealed partial class UsageSignal(IConnectionMultiplexer redis, ILogger<
     /// <summary>Calls back whenever the enterprise's numbers have changed, until disposed. The callback must not block.</summary>
     public IDisposable Watch(Guid enterpriseId, Action changed)
     {
-        ConcurrentDictionary<Action, byte> watchers = _watchers.GetOrAdd(enterpriseId, _ => new ConcurrentDictionary<Action, byte>());
+        ConcurrentDictionary<Action, byte> watchers = _watchers.GetOrAdd(
+            enterpriseId,
+            _ => new ConcurrentDictionary<Action, byte>()
+        );
         watchers[changed] = 0;
         return new Watching(watchers, changed);
     }
@@ -49,7 +52,8 @@ internal sealed partial class UsageSignal(IConnectionMultiplexer redis, ILogger<
         }
     }
 
-    public async Task StartAsync(CancellationToken cancellationToken) => await redis.GetSubscriber().SubscribeAsync(Channel, (_, message) => Receive(message));
+    public async Task StartAsync(CancellationToken cancellationToken) =>
+        await redis.GetSubscriber().SubscribeAsync(Channel, (_, message) => Receive(message));
 
     public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
@@ -62,7 +66,11 @@ internal sealed partial class UsageSignal(IConnectionMultiplexer redis, ILogger<
         }
 
         long offset = BinaryPrimitives.ReadInt64LittleEndian(message[sizeof(short)..]);
-        for (ReadOnlySpan<byte> rest = message[(sizeof(short) + sizeof(long))..]; rest.Length >= IdBytes; rest = rest[IdBytes..])
+        for (
+            ReadOnlySpan<byte> rest = message[(sizeof(short) + sizeof(long))..];
+            rest.Length >= IdBytes;
+            rest = rest[IdBytes..]
+        )
         {
             var enterpriseId = new Guid(rest[..IdBytes]);
             _versions[enterpriseId] = offset;
@@ -81,6 +89,9 @@ internal sealed partial class UsageSignal(IConnectionMultiplexer redis, ILogger<
         public void Dispose() => watchers.TryRemove(changed, out _);
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "Redis could not be told of new numbers; pages refresh when their cache expires")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "Redis could not be told of new numbers; pages refresh when their cache expires"
+    )]
     private partial void LogPublishFailed(Exception exception);
 }

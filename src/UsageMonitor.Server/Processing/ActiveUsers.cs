@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Runtime.InteropServices;
 using System.Text;
 using UsageMonitor.Server.Platform;
 
@@ -11,6 +12,8 @@ namespace UsageMonitor.Server.Processing;
 /// </remarks>
 internal sealed class ActiveUsers
 {
+    private const int EncodedBytesExpected = 256;
+
     /// <summary>Feature → users of the day.</summary>
     public Dictionary<string, UserSet> Day { get; } = new(StringComparer.Ordinal);
 
@@ -21,6 +24,31 @@ internal sealed class ActiveUsers
     {
         SetOf(Day, featureName).Add(ordinal);
         SetOf(HourOf(minutesIntoDay), featureName).Add(ordinal);
+    }
+
+    /// <summary>Writes what a step has seen of a day, without sets being made of it.</summary>
+    public static byte[] EncodeDay(StepTotals totals, StepTotals.Bucket day)
+    {
+        var writer = new ArrayBufferWriter<byte>(EncodedBytesExpected);
+        WriteBucket(writer, totals, day);
+        return writer.WrittenSpan.ToArray();
+    }
+
+    /// <summary>Writes what a step has seen of the hours of a day.</summary>
+    public static byte[] EncodeHours(StepTotals totals, StepTotals.Bucket day)
+    {
+        var writer = new ArrayBufferWriter<byte>(EncodedBytesExpected);
+        WriteNumber(writer, totals.Hours.Values.Count(hour => totals.DayOfHour[hour.Start] == day.Start));
+        foreach (StepTotals.Bucket hour in totals.Hours.Values)
+        {
+            if (totals.DayOfHour[hour.Start] == day.Start)
+            {
+                WriteNumber(writer, (int)(hour.Start - day.Start).TotalMinutes);
+                WriteBucket(writer, totals, hour);
+            }
+        }
+
+        return writer.WrittenSpan.ToArray();
     }
 
     public byte[] EncodeDay()
@@ -55,7 +83,8 @@ internal sealed class ActiveUsers
     }
 
     /// <summary>Adds a written day to sets by feature.</summary>
-    public static void UnionDay(Dictionary<string, UserSet> sets, ReadOnlySpan<byte> encoded) => UnionSets(sets, ref encoded);
+    public static void UnionDay(Dictionary<string, UserSet> sets, ReadOnlySpan<byte> encoded) =>
+        UnionSets(sets, ref encoded);
 
     private Dictionary<string, UserSet> HourOf(int minutes)
     {
@@ -79,7 +108,9 @@ internal sealed class ActiveUsers
 
     private static void UnionSets(Dictionary<string, UserSet> sets, ref ReadOnlySpan<byte> encoded)
     {
-        Dictionary<string, UserSet>.AlternateLookup<ReadOnlySpan<char>> byName = sets.GetAlternateLookup<ReadOnlySpan<char>>();
+        Dictionary<string, UserSet>.AlternateLookup<ReadOnlySpan<char>> byName = sets.GetAlternateLookup<
+            ReadOnlySpan<char>
+        >();
         Span<char> name = stackalloc char[128];
         uint features = Varint.Read(ref encoded);
         for (uint i = 0; i < features; i++)
@@ -110,11 +141,45 @@ internal sealed class ActiveUsers
         WriteNumber(writer, sets.Count);
         foreach ((string featureName, UserSet set) in sets)
         {
-            int length = Encoding.UTF8.GetByteCount(featureName);
-            WriteNumber(writer, length);
-            writer.Advance(Encoding.UTF8.GetBytes(featureName, writer.GetSpan(length)));
+            WriteName(writer, featureName);
             set.WriteTo(writer);
         }
+    }
+
+    private static void WriteBucket(ArrayBufferWriter<byte> writer, StepTotals totals, StepTotals.Bucket bucket)
+    {
+        WriteNumber(writer, bucket.Users.Count(users => users is not null));
+        for (int feature = 0; feature < bucket.Users.Length; feature++)
+        {
+            if (bucket.Users[feature] is { } users)
+            {
+                WriteName(writer, totals.Enterprise.FeatureNames[feature]);
+                Span<int> ordinals = CollectionsMarshal.AsSpan(users);
+                ordinals.Sort();
+                UserSet.WriteMembers(writer, WithoutRepeats(ordinals));
+            }
+        }
+    }
+
+    private static Span<int> WithoutRepeats(Span<int> ascending)
+    {
+        int length = 0;
+        foreach (int ordinal in ascending)
+        {
+            if (length == 0 || ascending[length - 1] != ordinal)
+            {
+                ascending[length++] = ordinal;
+            }
+        }
+
+        return ascending[..length];
+    }
+
+    private static void WriteName(ArrayBufferWriter<byte> writer, string featureName)
+    {
+        int length = Encoding.UTF8.GetByteCount(featureName);
+        WriteNumber(writer, length);
+        writer.Advance(Encoding.UTF8.GetBytes(featureName, writer.GetSpan(length)));
     }
 
     private static void WriteNumber(ArrayBufferWriter<byte> writer, int number) =>

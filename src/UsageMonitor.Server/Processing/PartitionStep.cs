@@ -60,31 +60,41 @@ internal sealed class PartitionStep(
             return Outcome.Nothing;
         }
 
-        StepEvents step = await StepEvents.OpenAsync(segments, enterprises, cancellationToken);
+        StepEvents step = await StepEvents.OpenAsync(segments, enterprises, LocalTimeOf, cancellationToken);
         var writer = new StoreWriter(connection, partition, months);
-        step.MarkRepeats();
+        foreach (StepEnterprise enterprise in step.Enterprises)
+        {
+            enterprise.MarkRepeats();
+        }
+
         await writer.FindStoredAsync(step, cancellationToken);
         await _users.ResolveAsync(connection, step, time.GetUtcNow(), cancellationToken);
-        StepTotals totals = StepTotals.Of(step, LocalTimeOf);
-        await writer.WriteAsync(step, totals, segments[^1], cancellationToken);
-        await _levels.CompactAsync(connection, totals.ActiveUsers.Keys, segments[^1].Offset, cancellationToken);
+        List<StepTotals> totals = [.. step.Enterprises.Select(enterprise => StepTotals.Of(enterprise, segments))];
+        await writer.WriteAsync(step, totals, cancellationToken);
+        await _levels.CompactAsync(connection, totals, segments[^1].Offset, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         _users.Remember();
         return new Outcome(
-            step.Events.Count,
-            step.Events.Count(stored => !stored.Duplicate),
+            step.Count,
+            step.StoredCount,
             segments[^1].Offset,
-            [.. step.Tallies.Select(tally => tally.Enterprise.EnterpriseId).Distinct()]
+            [.. step.Enterprises.Select(enterprise => enterprise.Id)]
         );
     }
 
     /// <summary>The position, locked; null when another worker has it.</summary>
-    private static async Task<long?> LockPositionAsync(NpgsqlConnection connection, short partition, CancellationToken cancellationToken)
+    private static async Task<long?> LockPositionAsync(
+        NpgsqlConnection connection,
+        short partition,
+        CancellationToken cancellationToken
+    )
     {
         await using var batch = new NpgsqlBatch(connection);
         batch.BatchCommands.Add(new NpgsqlBatchCommand("SET LOCAL synchronous_commit = off"));
         batch.BatchCommands.Add(
-            new NpgsqlBatchCommand("SELECT segment_offset FROM log_positions WHERE log_partition = $1 FOR UPDATE SKIP LOCKED")
+            new NpgsqlBatchCommand(
+                "SELECT segment_offset FROM log_positions WHERE log_partition = $1 FOR UPDATE SKIP LOCKED"
+            )
             {
                 Parameters = { new NpgsqlParameter<short> { TypedValue = partition } },
             }

@@ -32,7 +32,11 @@ internal sealed partial class ProcessingService(
     private const int RetryMilliseconds = 1_000;
 
     protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
-        Task.WhenAll(Enumerable.Range(0, settings.ProcessingWorkers).Select(worker => Task.Run(() => WorkAsync(worker, stoppingToken), stoppingToken)));
+        Task.WhenAll(
+            Enumerable
+                .Range(0, settings.ProcessingWorkers)
+                .Select(worker => Task.Run(() => WorkAsync(worker, stoppingToken), stoppingToken))
+        );
 
     private async Task WorkAsync(int worker, CancellationToken stoppingToken)
     {
@@ -47,7 +51,11 @@ internal sealed partial class ProcessingService(
                 // Each worker begins elsewhere, so that they seldom meet at a lock.
                 int first = worker * log.PartitionCount / settings.ProcessingWorkers;
                 List<short> behind = await FindBehindAsync(stoppingToken);
-                foreach (short partition in behind.OrderBy(partition => (partition - first + log.PartitionCount) % log.PartitionCount))
+                foreach (
+                    short partition in behind.OrderBy(partition =>
+                        (partition - first + log.PartitionCount) % log.PartitionCount
+                    )
+                )
                 {
                     worked |= await TakeStepAsync(step, partition, restUntil, stoppingToken);
                 }
@@ -67,7 +75,8 @@ internal sealed partial class ProcessingService(
             {
                 LogStepFailed(exception);
                 step = new PartitionStep(database, log, enterprises, months, time);
-                await Task.Delay(TimeSpan.FromMilliseconds(RetryMilliseconds), time, stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                await Task.Delay(TimeSpan.FromMilliseconds(RetryMilliseconds), time, stoppingToken)
+                    .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
         }
     }
@@ -76,17 +85,29 @@ internal sealed partial class ProcessingService(
     {
         IReadOnlyList<PartitionHead> heads = await log.ReadHeadsAsync(cancellationToken);
         var positions = new Dictionary<short, long>();
-        await using NpgsqlCommand command = database.Pipeline.CreateCommand("SELECT log_partition, segment_offset FROM log_positions");
+        await using NpgsqlCommand command = database.Pipeline.CreateCommand(
+            "SELECT log_partition, segment_offset FROM log_positions"
+        );
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))
         {
             positions[reader.GetInt16(0)] = reader.GetInt64(1);
         }
 
-        return [.. heads.Where(head => head.Offset > positions.GetValueOrDefault(head.Partition)).Select(head => head.Partition)];
+        return
+        [
+            .. heads
+                .Where(head => head.Offset > positions.GetValueOrDefault(head.Partition))
+                .Select(head => head.Partition),
+        ];
     }
 
-    private async Task<bool> TakeStepAsync(PartitionStep step, short partition, long[] restUntil, CancellationToken cancellationToken)
+    private async Task<bool> TakeStepAsync(
+        PartitionStep step,
+        short partition,
+        long[] restUntil,
+        CancellationToken cancellationToken
+    )
     {
         long started = time.GetTimestamp();
         if (started < restUntil[partition])

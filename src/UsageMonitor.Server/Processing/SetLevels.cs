@@ -14,13 +14,15 @@ internal sealed class SetLevels
     /// <summary>Days whose counts are remembered; beyond, it starts over.</summary>
     public const int RememberedDaysMax = 100_000;
 
+    private readonly record struct DayKey(Guid EnterpriseId, DateTime Day);
+
     // A hint only, counted from when this worker first met the day; what is united is what the database has.
-    private readonly Dictionary<StepTotals.DayKey, int> _steps = [];
+    private readonly Dictionary<DayKey, int> _steps = [];
 
     /// <summary>Unites what has become many among the days that a step has touched.</summary>
     public async Task CompactAsync(
         NpgsqlConnection connection,
-        IReadOnlyCollection<StepTotals.DayKey> touched,
+        IReadOnlyList<StepTotals> touched,
         long offset,
         CancellationToken cancellationToken
     )
@@ -30,8 +32,12 @@ internal sealed class SetLevels
             _steps.Clear();
         }
 
-        var full = new List<StepTotals.DayKey>();
-        foreach (StepTotals.DayKey day in touched)
+        var full = new List<DayKey>();
+        foreach (
+            DayKey day in touched.SelectMany(totals =>
+                totals.Days.Keys.Select(day => new DayKey(totals.Enterprise.Id, day))
+            )
+        )
         {
             int steps = _steps.GetValueOrDefault(day) + 1;
             _steps[day] = steps % RowsMax;
@@ -46,7 +52,7 @@ internal sealed class SetLevels
             return;
         }
 
-        Dictionary<StepTotals.DayKey, short> through = await FindFullAsync(connection, full, cancellationToken);
+        Dictionary<DayKey, short> through = await FindFullAsync(connection, full, cancellationToken);
         if (through.Count > 0)
         {
             await UniteAsync(connection, through, offset, cancellationToken);
@@ -54,9 +60,9 @@ internal sealed class SetLevels
     }
 
     /// <summary>The days that have a full level, and the highest level that the union takes with it.</summary>
-    private static async Task<Dictionary<StepTotals.DayKey, short>> FindFullAsync(
+    private static async Task<Dictionary<DayKey, short>> FindFullAsync(
         NpgsqlConnection connection,
-        List<StepTotals.DayKey> days,
+        List<DayKey> days,
         CancellationToken cancellationToken
     )
     {
@@ -67,14 +73,14 @@ internal sealed class SetLevels
              GROUP BY 1, 2, 3
              ORDER BY 1, 2, 3
             """;
-        var through = new Dictionary<StepTotals.DayKey, short>();
+        var through = new Dictionary<DayKey, short>();
         await using var command = new NpgsqlCommand(Sql, connection);
         command.Parameters.Add(new NpgsqlParameter<Guid[]> { TypedValue = [.. days.Select(day => day.EnterpriseId)] });
         command.Parameters.Add(new NpgsqlParameter<DateTime[]> { TypedValue = [.. days.Select(day => day.Day)] });
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))
         {
-            var day = new StepTotals.DayKey(reader.GetGuid(0), reader.GetDateTime(1));
+            var day = new DayKey(reader.GetGuid(0), reader.GetDateTime(1));
             short level = reader.GetInt16(2);
             long rows = reader.GetInt64(3);
 
@@ -91,7 +97,7 @@ internal sealed class SetLevels
 
     private static async Task UniteAsync(
         NpgsqlConnection connection,
-        Dictionary<StepTotals.DayKey, short> through,
+        Dictionary<DayKey, short> through,
         long offset,
         CancellationToken cancellationToken
     )
@@ -107,28 +113,42 @@ internal sealed class SetLevels
             SELECT enterprise_id, time_bucket, level, $6, members, hourly_members
               FROM unnest($1, $2, $3, $4, $5) AS united (enterprise_id, time_bucket, level, members, hourly_members)
             """;
-        StepTotals.DayKey[] days = [.. through.Keys];
+        DayKey[] days = [.. through.Keys];
         var united = days.ToDictionary(day => day, _ => new ActiveUsers());
         await using (var take = new NpgsqlCommand(TakeSql, connection))
         {
-            take.Parameters.Add(new NpgsqlParameter<Guid[]> { TypedValue = Array.ConvertAll(days, day => day.EnterpriseId) });
-            take.Parameters.Add(new NpgsqlParameter<DateTime[]> { TypedValue = Array.ConvertAll(days, day => day.Day) });
-            take.Parameters.Add(new NpgsqlParameter<short[]> { TypedValue = Array.ConvertAll(days, day => through[day]) });
+            take.Parameters.Add(
+                new NpgsqlParameter<Guid[]> { TypedValue = Array.ConvertAll(days, day => day.EnterpriseId) }
+            );
+            take.Parameters.Add(
+                new NpgsqlParameter<DateTime[]> { TypedValue = Array.ConvertAll(days, day => day.Day) }
+            );
+            take.Parameters.Add(
+                new NpgsqlParameter<short[]> { TypedValue = Array.ConvertAll(days, day => through[day]) }
+            );
             await using NpgsqlDataReader reader = await take.ExecuteReaderAsync(cancellationToken);
             while (await reader.ReadAsync(cancellationToken))
             {
-                ActiveUsers members = united[new StepTotals.DayKey(reader.GetGuid(0), reader.GetDateTime(1))];
+                ActiveUsers members = united[new DayKey(reader.GetGuid(0), reader.GetDateTime(1))];
                 members.UnionWithDay(reader.GetFieldValue<byte[]>(2));
                 members.UnionWithHours(reader.GetFieldValue<byte[]>(3));
             }
         }
 
         await using var put = new NpgsqlCommand(PutSql, connection);
-        put.Parameters.Add(new NpgsqlParameter<Guid[]> { TypedValue = Array.ConvertAll(days, day => day.EnterpriseId) });
+        put.Parameters.Add(
+            new NpgsqlParameter<Guid[]> { TypedValue = Array.ConvertAll(days, day => day.EnterpriseId) }
+        );
         put.Parameters.Add(new NpgsqlParameter<DateTime[]> { TypedValue = Array.ConvertAll(days, day => day.Day) });
-        put.Parameters.Add(new NpgsqlParameter<short[]> { TypedValue = Array.ConvertAll(days, day => (short)(through[day] + 1)) });
-        put.Parameters.Add(new NpgsqlParameter<byte[][]> { TypedValue = Array.ConvertAll(days, day => united[day].EncodeDay()) });
-        put.Parameters.Add(new NpgsqlParameter<byte[][]> { TypedValue = Array.ConvertAll(days, day => united[day].EncodeHours()) });
+        put.Parameters.Add(
+            new NpgsqlParameter<short[]> { TypedValue = Array.ConvertAll(days, day => (short)(through[day] + 1)) }
+        );
+        put.Parameters.Add(
+            new NpgsqlParameter<byte[][]> { TypedValue = Array.ConvertAll(days, day => united[day].EncodeDay()) }
+        );
+        put.Parameters.Add(
+            new NpgsqlParameter<byte[][]> { TypedValue = Array.ConvertAll(days, day => united[day].EncodeHours()) }
+        );
         put.Parameters.Add(new NpgsqlParameter<long> { TypedValue = offset });
         await put.ExecuteNonQueryAsync(cancellationToken);
     }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Platform;
@@ -7,103 +8,183 @@ namespace UsageMonitor.Server.Processing;
 /// <summary>One event of a step, on its way from the log to the store.</summary>
 internal struct StepEvent
 {
-    public EnterpriseInfo Enterprise;
-    public EventHeader Header;
+    public Guid EventId;
+    public Guid UserId;
+    public string? ExternalId;
+    public string EventType;
     public DateTime Timestamp;
-    public DateTime ReceivedAt;
-    public long SegmentOffset;
-    public int SegmentSlot;
 
-    /// <summary>Stored before, by this step or an earlier one.</summary>
-    public bool Duplicate;
+    /// <summary>Among the enterprise's features of this step: see <see cref="StepEnterprise.FeatureNames"/>.</summary>
+    public int Feature;
 
     /// <summary>The user's dense number in the enterprise.</summary>
     public int Ordinal;
+
+    /// <summary>Among the step's segments.</summary>
+    public int Segment;
+
+    /// <summary>Among the enterprise's events of the segment.</summary>
+    public int Slot;
+
+    /// <summary>Stored before, by this step or an earlier one.</summary>
+    public bool IsDuplicate;
 }
 
-/// <summary>The events of the segments that a step has read, and what their senders' ledgers say of them.</summary>
-internal sealed class StepEvents
+/// <summary>What a step has read of one enterprise.</summary>
+internal sealed class StepEnterprise(EnterpriseInfo enterprise, LocalTime local)
 {
-    /// <summary>Two events of an enterprise with one id are the same event when their times are no further apart than this.</summary>
-    public static readonly TimeSpan DeduplicationWindow = TimeSpan.FromDays(32);
+    private readonly Dictionary<string, int> _features = new(StringComparer.Ordinal);
 
+    public EnterpriseInfo Enterprise { get; } = enterprise;
+
+    public Guid Id => Enterprise.EnterpriseId;
+
+    public LocalTime Local { get; } = local;
+
+    /// <summary>In the order of the log.</summary>
     public List<StepEvent> Events { get; } = [];
 
-    /// <summary>Per enterprise and time of receipt.</summary>
-    public List<(EnterpriseInfo Enterprise, DateTime ReceivedAt, SegmentTally Tally)> Tallies { get; } = [];
+    /// <summary>The span to change events in; not to be kept while events are added.</summary>
+    public Span<StepEvent> EventSpan => CollectionsMarshal.AsSpan(Events);
 
-    /// <summary>Opens the segments' headers.</summary>
-    public static async Task<StepEvents> OpenAsync(
-        IReadOnlyList<Segment> segments,
-        EnterpriseDirectory enterprises,
-        CancellationToken cancellationToken
-    )
+    public List<string> FeatureNames { get; } = [];
+
+    /// <summary>Accepted and rejected events by the segment that they came with.</summary>
+    public List<(int Segment, SegmentTally Tally)> Tallies { get; } = [];
+
+    public void Add(HeaderBlock block, int segment)
     {
-        var step = new StepEvents();
-        foreach (Segment segment in segments)
+        Span<int> features = stackalloc int[block.FeatureNames.Length <= 64 ? block.FeatureNames.Length : 0];
+        features = features.Length == block.FeatureNames.Length ? features : new int[block.FeatureNames.Length];
+        for (int i = 0; i < features.Length; i++)
         {
-            DateTime receivedAt = segment.AppendedAt.UtcDateTime;
-            foreach (SegmentTally tally in segment.Tallies)
-            {
-                step.Tallies.Add((await FindAsync(tally.EnterpriseId), receivedAt, tally));
-            }
-
-            foreach ((Guid enterpriseId, ReadOnlyMemory<byte> sealedBlock) in SegmentCodec.HeaderBlocks(segment.Headers))
-            {
-                EnterpriseInfo enterprise = await FindAsync(enterpriseId);
-                EventHeader[] headers = SegmentCodec.OpenHeaders(enterprise, sealedBlock);
-                for (int slot = 0; slot < headers.Length; slot++)
-                {
-                    step.Events.Add(
-                        new StepEvent
-                        {
-                            Enterprise = enterprise,
-                            Header = headers[slot],
-                            Timestamp = DateTime.UnixEpoch.AddMicroseconds(headers[slot].TimestampMicroseconds),
-                            ReceivedAt = receivedAt,
-                            SegmentOffset = segment.Offset,
-                            SegmentSlot = slot,
-                        }
-                    );
-                }
-            }
+            features[i] = FeatureOf(block.FeatureNames[i]);
         }
 
-        return step;
-
-        async ValueTask<EnterpriseInfo> FindAsync(Guid enterpriseId) =>
-            await enterprises.FindAsync(enterpriseId, cancellationToken)
-            ?? throw new InvalidDataException($"The log holds events of enterprise {enterpriseId}, which does not exist.");
+        for (int slot = 0; slot < block.Events.Length; slot++)
+        {
+            ref readonly EventHeader header = ref block.Events[slot];
+            Events.Add(
+                new StepEvent
+                {
+                    EventId = header.EventId,
+                    UserId = header.UserId,
+                    ExternalId = header.ExternalId,
+                    EventType = block.EventTypes[header.Type],
+                    Timestamp = DateTime.UnixEpoch.AddTicks(
+                        header.TimestampMicroseconds * TimeSpan.TicksPerMicrosecond
+                    ),
+                    Feature = features[header.Feature],
+                    Segment = segment,
+                    Slot = slot,
+                }
+            );
+        }
     }
 
     /// <summary>Marks the events that come a second time within the step; the first in the log's order stays.</summary>
     public void MarkRepeats()
     {
-        var kept = new Dictionary<(Guid, Guid), DateTime>(Events.Count);
-        Dictionary<(Guid, Guid), List<DateTime>>? keptAlso = null;
-        Span<StepEvent> events = System.Runtime.InteropServices.CollectionsMarshal.AsSpan(Events);
-        foreach (ref StepEvent current in events)
+        var kept = new Dictionary<Guid, DateTime>(Events.Count);
+        Dictionary<Guid, List<DateTime>>? keptAlso = null;
+        foreach (ref StepEvent current in EventSpan)
         {
-            (Guid, Guid) key = (current.Enterprise.EnterpriseId, current.Header.EventId);
-            if (kept.TryAdd(key, current.Timestamp))
+            if (kept.TryAdd(current.EventId, current.Timestamp))
             {
                 continue;
             }
 
             // An id used again months later is another event; rare enough for a list of its own.
             List<DateTime>? others = null;
-            keptAlso?.TryGetValue(key, out others);
+            keptAlso?.TryGetValue(current.EventId, out others);
             DateTime timestamp = current.Timestamp;
-            if (IsSame(kept[key], timestamp) || (others?.Exists(other => IsSame(other, timestamp)) ?? false))
+            if (
+                IsSame(kept[current.EventId], timestamp) || (others?.Exists(other => IsSame(other, timestamp)) ?? false)
+            )
             {
-                current.Duplicate = true;
+                current.IsDuplicate = true;
                 continue;
             }
 
             keptAlso ??= [];
-            keptAlso[key] = [.. others ?? [], timestamp];
+            keptAlso[current.EventId] = [.. others ?? [], timestamp];
         }
     }
 
-    private static bool IsSame(DateTime one, DateTime other) => (one - other).Duration() <= DeduplicationWindow;
+    private int FeatureOf(string name)
+    {
+        ref int feature = ref CollectionsMarshal.GetValueRefOrAddDefault(_features, name, out bool known);
+        if (!known)
+        {
+            feature = FeatureNames.Count;
+            FeatureNames.Add(name);
+        }
+
+        return feature;
+    }
+
+    private static bool IsSame(DateTime one, DateTime other) =>
+        (one - other).Duration() <= StepEvents.DeduplicationWindow;
+}
+
+/// <summary>What a step has read from the log, by enterprise.</summary>
+internal sealed class StepEvents
+{
+    /// <summary>Two events of an enterprise with one id are the same event when their times are no further apart than this.</summary>
+    public static readonly TimeSpan DeduplicationWindow = TimeSpan.FromDays(32);
+
+    private StepEvents(IReadOnlyList<Segment> segments) => Segments = segments;
+
+    /// <summary>In the order of the log.</summary>
+    public IReadOnlyList<Segment> Segments { get; }
+
+    /// <summary>In the order of PostgreSQL's keys, so that a step touches the pages of an index in their order.</summary>
+    public IReadOnlyList<StepEnterprise> Enterprises { get; private set; } = [];
+
+    /// <summary>Events read.</summary>
+    public int Count { get; private set; }
+
+    /// <summary>Events to store: all but the duplicates.</summary>
+    public int StoredCount => Enterprises.Sum(enterprise => enterprise.Events.Count(stored => !stored.IsDuplicate));
+
+    /// <summary>Opens the segments' headers.</summary>
+    public static async Task<StepEvents> OpenAsync(
+        IReadOnlyList<Segment> segments,
+        EnterpriseDirectory directory,
+        Func<EnterpriseInfo, LocalTime> localTimeOf,
+        CancellationToken cancellationToken
+    )
+    {
+        var step = new StepEvents(segments);
+        var byId = new Dictionary<Guid, StepEnterprise>();
+        for (int i = 0; i < segments.Count; i++)
+        {
+            foreach (SegmentTally tally in segments[i].Tallies)
+            {
+                if (!byId.TryGetValue(tally.EnterpriseId, out StepEnterprise? enterprise))
+                {
+                    EnterpriseInfo info =
+                        await directory.FindAsync(tally.EnterpriseId, cancellationToken)
+                        ?? throw new InvalidDataException(
+                            $"The log holds events of enterprise {tally.EnterpriseId}, which does not exist."
+                        );
+                    byId[tally.EnterpriseId] = enterprise = new StepEnterprise(info, localTimeOf(info));
+                }
+
+                enterprise.Tallies.Add((i, tally));
+                step.Count += tally.Accepted;
+            }
+
+            foreach (
+                (Guid enterpriseId, ReadOnlyMemory<byte> sealedBlock) in SegmentCodec.HeaderBlocks(segments[i].Headers)
+            )
+            {
+                StepEnterprise enterprise = byId[enterpriseId];
+                enterprise.Add(SegmentCodec.OpenHeaders(enterprise.Enterprise, sealedBlock), i);
+            }
+        }
+
+        step.Enterprises = [.. byId.Values.OrderBy(enterprise => enterprise.Id)];
+        return step;
+    }
 }

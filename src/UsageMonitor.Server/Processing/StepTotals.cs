@@ -1,88 +1,124 @@
 using System.Runtime.InteropServices;
-using UsageMonitor.Server.Platform;
+using UsageMonitor.EventLog;
 
 namespace UsageMonitor.Server.Processing;
 
-/// <summary>What a step adds to the aggregates and to the ledger, summed before it reaches the database.</summary>
+/// <summary>What a step adds to one enterprise's aggregates and ledger, summed before it reaches the database.</summary>
 internal sealed class StepTotals
 {
-    public readonly record struct AggregateKey(Guid EnterpriseId, bool Daily, string FeatureName, DateTime TimeBucket);
+    /// <summary>Counts and users of one hour or day, by feature.</summary>
+    public sealed class Bucket(DateTime start, int features)
+    {
+        public DateTime Start { get; } = start;
 
-    public readonly record struct UserKey(Guid EnterpriseId, Guid UserId, string FeatureName, DateTime Day);
+        public long[] Counts { get; } = new long[features];
 
-    public record struct UserUsage(long Count, DateTime FirstAt, DateTime LastAt);
+        public List<int>?[] Users { get; } = new List<int>?[features];
 
-    public readonly record struct DayKey(Guid EnterpriseId, DateTime Day);
+        public void Add(int feature, int ordinal)
+        {
+            Counts[feature]++;
+            (Users[feature] ??= []).Add(ordinal);
+        }
+    }
+
+    public record struct UserUsage(
+        Guid UserId,
+        int Feature,
+        DateTime Day,
+        long Count,
+        DateTime FirstAt,
+        DateTime LastAt
+    );
 
     public record struct LedgerRow(long Accepted, long Rejected, long Stored, long Duplicate);
 
-    public Dictionary<AggregateKey, long> Aggregates { get; } = [];
+    private readonly Dictionary<(int Ordinal, int Feature, DateTime Day), UserUsage> _users = [];
 
-    public Dictionary<UserKey, UserUsage> Users { get; } = [];
+    private StepTotals(StepEnterprise enterprise) => Enterprise = enterprise;
 
-    public Dictionary<DayKey, ActiveUsers> ActiveUsers { get; } = [];
+    public StepEnterprise Enterprise { get; }
 
-    /// <summary>Per enterprise and local hour of receipt.</summary>
-    public Dictionary<(Guid EnterpriseId, DateTime Hour), LedgerRow> Ledger { get; } = [];
+    /// <summary>By the UTC instant of the local hour's beginning.</summary>
+    public Dictionary<DateTime, Bucket> Hours { get; } = [];
 
-    public static StepTotals Of(StepEvents step, Func<EnterpriseInfo, LocalTime> localTimeOf)
+    /// <summary>By the UTC instant of the local day's beginning.</summary>
+    public Dictionary<DateTime, Bucket> Days { get; } = [];
+
+    /// <summary>Which day an hour belongs to.</summary>
+    public Dictionary<DateTime, DateTime> DayOfHour { get; } = [];
+
+    public IReadOnlyCollection<UserUsage> Users => _users.Values;
+
+    /// <summary>By local hour of receipt.</summary>
+    public Dictionary<DateTime, LedgerRow> Ledger { get; } = [];
+
+    public static StepTotals Of(StepEnterprise enterprise, IReadOnlyList<Segment> segments)
     {
-        var totals = new StepTotals();
-        foreach ((EnterpriseInfo enterprise, DateTime receivedAt, EventLog.SegmentTally tally) in step.Tallies)
+        var totals = new StepTotals(enterprise);
+        var receipt = new DateTime[segments.Count];
+        foreach ((int segment, SegmentTally tally) in enterprise.Tallies)
         {
-            ref LedgerRow row = ref totals.LedgerOf(enterprise, localTimeOf(enterprise).HourStart(receivedAt));
+            receipt[segment] = enterprise.Local.HourStart(segments[segment].AppendedAt.UtcDateTime);
+            ref LedgerRow row = ref totals.LedgerOf(receipt[segment]);
             row.Accepted += tally.Accepted;
             row.Rejected += tally.Rejected;
         }
 
-        foreach (ref StepEvent current in CollectionsMarshal.AsSpan(step.Events))
+        totals.Count(receipt);
+        return totals;
+    }
+
+    private void Count(DateTime[] receipt)
+    {
+        Bucket? hour = null;
+        Bucket? day = null;
+        DateTime hourEnd = default;
+        foreach (ref StepEvent current in Enterprise.EventSpan)
         {
-            LocalTime local = localTimeOf(current.Enterprise);
-            ref LedgerRow row = ref totals.LedgerOf(current.Enterprise, local.HourStart(current.ReceivedAt));
-            if (current.Duplicate)
+            ref LedgerRow row = ref LedgerOf(receipt[current.Segment]);
+            if (current.IsDuplicate)
             {
                 row.Duplicate++;
                 continue;
             }
 
             row.Stored++;
-            totals.Count(current, local);
+            DateTime timestamp = current.Timestamp;
+
+            // Neighbours in the log are mostly of the same hour: the zone is asked only when it ends.
+            if (hour is null || timestamp < hour.Start || timestamp >= hourEnd)
+            {
+                hour = BucketOf(Hours, Enterprise.Local.HourStart(timestamp));
+                hourEnd = Enterprise.Local.NextHour(hour.Start);
+                day = BucketOf(Days, Enterprise.Local.DayStart(timestamp));
+                DayOfHour[hour.Start] = day.Start;
+            }
+
+            hour.Add(current.Feature, current.Ordinal);
+            day!.Add(current.Feature, current.Ordinal);
+            ref UserUsage usage = ref CollectionsMarshal.GetValueRefOrAddDefault(
+                _users,
+                (current.Ordinal, current.Feature, day.Start),
+                out bool known
+            );
+            usage = known
+                ? usage with
+                {
+                    Count = usage.Count + 1,
+                    FirstAt = usage.FirstAt < timestamp ? usage.FirstAt : timestamp,
+                    LastAt = usage.LastAt > timestamp ? usage.LastAt : timestamp,
+                }
+                : new UserUsage(current.UserId, current.Feature, day.Start, 1, timestamp, timestamp);
         }
-
-        return totals;
     }
 
-    private void Count(in StepEvent stored, LocalTime local)
+    private Bucket BucketOf(Dictionary<DateTime, Bucket> buckets, DateTime start)
     {
-        Guid enterpriseId = stored.Enterprise.EnterpriseId;
-        string feature = stored.Header.FeatureName;
-        DateTime hour = local.HourStart(stored.Timestamp);
-        DateTime day = local.DayStart(stored.Timestamp);
-        Aggregate(new AggregateKey(enterpriseId, Daily: false, feature, hour))++;
-        Aggregate(new AggregateKey(enterpriseId, Daily: false, "", hour))++;
-        Aggregate(new AggregateKey(enterpriseId, Daily: true, feature, day))++;
-        Aggregate(new AggregateKey(enterpriseId, Daily: true, "", day))++;
-
-        ref UserUsage usage = ref CollectionsMarshal.GetValueRefOrAddDefault(
-            Users,
-            new UserKey(enterpriseId, stored.Header.UserId, feature, day),
-            out bool known
-        );
-        usage = known
-            ? new UserUsage(
-                usage.Count + 1,
-                usage.FirstAt < stored.Timestamp ? usage.FirstAt : stored.Timestamp,
-                usage.LastAt > stored.Timestamp ? usage.LastAt : stored.Timestamp
-            )
-            : new UserUsage(1, stored.Timestamp, stored.Timestamp);
-
-        ref ActiveUsers? active = ref CollectionsMarshal.GetValueRefOrAddDefault(ActiveUsers, new DayKey(enterpriseId, day), out _);
-        active ??= new ActiveUsers();
-        active.Add(feature, (int)(hour - day).TotalMinutes, stored.Ordinal);
+        ref Bucket? bucket = ref CollectionsMarshal.GetValueRefOrAddDefault(buckets, start, out _);
+        return bucket ??= new Bucket(start, Enterprise.FeatureNames.Count);
     }
 
-    private ref long Aggregate(AggregateKey key) => ref CollectionsMarshal.GetValueRefOrAddDefault(Aggregates, key, out _);
-
-    private ref LedgerRow LedgerOf(EnterpriseInfo enterprise, DateTime hour) =>
-        ref CollectionsMarshal.GetValueRefOrAddDefault(Ledger, (enterprise.EnterpriseId, hour), out _);
+    private ref LedgerRow LedgerOf(DateTime hour) =>
+        ref CollectionsMarshal.GetValueRefOrAddDefault(Ledger, hour, out _);
 }

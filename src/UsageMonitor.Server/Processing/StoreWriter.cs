@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Npgsql;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Platform;
@@ -23,35 +22,42 @@ internal sealed class StoreWriter(NpgsqlConnection connection, short partition, 
                       AND stored.event_timestamp < $6
                       AND stored.event_timestamp - probe.event_timestamp BETWEEN -$7 AND $7)
             """;
+        var probes = new List<(StepEnterprise Enterprise, int Index)>(step.Count);
         var byMonth = new SortedDictionary<int, List<int>>();
-        for (int place = 0; place < step.Events.Count; place++)
+        foreach (StepEnterprise enterprise in step.Enterprises)
         {
-            if (step.Events[place].Duplicate)
+            for (int index = 0; index < enterprise.Events.Count; index++)
             {
-                continue;
-            }
+                if (!enterprise.EventSpan[index].IsDuplicate)
+                {
+                    int month = MonthPartitions.MonthOf(enterprise.EventSpan[index].Timestamp);
+                    if (!byMonth.TryGetValue(month, out List<int>? places))
+                    {
+                        byMonth[month] = places = [];
+                    }
 
-            int month = MonthPartitions.MonthOf(step.Events[place].Timestamp);
-            if (!byMonth.TryGetValue(month, out List<int>? places))
-            {
-                byMonth[month] = places = [];
+                    places.Add(probes.Count);
+                    probes.Add((enterprise, index));
+                }
             }
+        }
 
-            places.Add(place);
+        if (probes.Count == 0)
+        {
+            return;
         }
 
         await using var batch = new NpgsqlBatch(connection);
         foreach ((int month, List<int> places) in byMonth)
         {
-            List<StepEvent> probes = [.. places.Select(place => step.Events[place])];
             batch.BatchCommands.Add(
                 new NpgsqlBatchCommand(Sql)
                 {
                     Parameters =
                     {
-                        Column(probes, probe => probe.Enterprise.EnterpriseId),
-                        Column(probes, probe => probe.Header.EventId),
-                        Column(probes, probe => probe.Timestamp),
+                        Column(places, place => probes[place].Enterprise.Id),
+                        Column(places, place => probes[place].Enterprise.EventSpan[probes[place].Index].EventId),
+                        Column(places, place => probes[place].Enterprise.EventSpan[probes[place].Index].Timestamp),
                         new NpgsqlParameter<int[]> { TypedValue = [.. places] },
                         Value(MonthPartitions.StartOf(month).UtcDateTime - StepEvents.DeduplicationWindow),
                         Value(MonthPartitions.StartOf(month + 1).UtcDateTime + StepEvents.DeduplicationWindow),
@@ -61,37 +67,33 @@ internal sealed class StoreWriter(NpgsqlConnection connection, short partition, 
             );
         }
 
-        if (batch.BatchCommands.Count == 0)
-        {
-            return;
-        }
-
         await using NpgsqlDataReader reader = await batch.ExecuteReaderAsync(cancellationToken);
         do
         {
             while (await reader.ReadAsync(cancellationToken))
             {
-                CollectionsMarshal.AsSpan(step.Events)[reader.GetInt32(0)].Duplicate = true;
+                (StepEnterprise enterprise, int index) = probes[reader.GetInt32(0)];
+                enterprise.EventSpan[index].IsDuplicate = true;
             }
         } while (await reader.NextResultAsync(cancellationToken));
     }
 
     /// <summary>Stores the events and everything they add to, and advances the position.</summary>
-    public async Task WriteAsync(StepEvents step, StepTotals totals, Segment last, CancellationToken cancellationToken)
+    public async Task WriteAsync(StepEvents step, IReadOnlyList<StepTotals> totals, CancellationToken cancellationToken)
     {
-        List<StepEvent> stored = [.. step.Events.Where(current => !current.Duplicate)];
-        stored.Sort(CompareByKey);
-        await EnsureMonthsAsync(stored, totals, cancellationToken);
+        Segment last = step.Segments[^1];
+        await EnsureMonthsAsync(step, totals, cancellationToken);
         await using var batch = new NpgsqlBatch(connection);
-        if (stored.Count > 0)
+        int stored = step.StoredCount;
+        if (stored > 0)
         {
-            batch.BatchCommands.Add(InsertEvents(stored));
-            batch.BatchCommands.Add(AddToAggregates([.. totals.Aggregates]));
+            batch.BatchCommands.Add(InsertEvents(step, stored));
+            batch.BatchCommands.Add(AddToAggregates(totals));
             batch.BatchCommands.Add(AddToUsers(totals));
-            batch.BatchCommands.Add(InsertActiveUsers([.. totals.ActiveUsers], last.Offset));
+            batch.BatchCommands.Add(InsertActiveUsers(totals, last.Offset));
         }
 
-        batch.BatchCommands.Add(AddToLedger([.. totals.Ledger]));
+        batch.BatchCommands.Add(AddToLedger(totals));
         batch.BatchCommands.Add(
             new NpgsqlBatchCommand(
                 """
@@ -105,7 +107,7 @@ internal sealed class StoreWriter(NpgsqlConnection connection, short partition, 
                 {
                     new NpgsqlParameter<short> { TypedValue = partition },
                     new NpgsqlParameter<long> { TypedValue = last.Offset },
-                    new NpgsqlParameter<long> { TypedValue = step.Events.Count },
+                    new NpgsqlParameter<long> { TypedValue = step.Count },
                     Value(last.AppendedAt.UtcDateTime),
                 },
             }
@@ -113,35 +115,94 @@ internal sealed class StoreWriter(NpgsqlConnection connection, short partition, 
         await batch.ExecuteNonQueryAsync(cancellationToken);
     }
 
-    private NpgsqlBatchCommand InsertEvents(List<StepEvent> stored) =>
-        new(
+    private NpgsqlBatchCommand InsertEvents(StepEvents step, int count)
+    {
+        var enterprises = new Guid[count];
+        var eventIds = new Guid[count];
+        var userIds = new Guid[count];
+        var timestamps = new DateTime[count];
+        var receivedAt = new DateTime[count];
+        long[] offsets = new long[count];
+        int[] slots = new int[count];
+        string[] features = new string[count];
+        string[] types = new string[count];
+        int row = 0;
+        foreach (StepEnterprise enterprise in step.Enterprises)
+        {
+            Span<StepEvent> events = enterprise.EventSpan;
+            foreach (int index in OrderByEventId(events))
+            {
+                ref StepEvent current = ref events[index];
+                Segment segment = step.Segments[current.Segment];
+                enterprises[row] = enterprise.Id;
+                eventIds[row] = current.EventId;
+                userIds[row] = current.UserId;
+                timestamps[row] = current.Timestamp;
+                receivedAt[row] = segment.AppendedAt.UtcDateTime;
+                offsets[row] = segment.Offset;
+                slots[row] = current.Slot;
+                features[row] = enterprise.FeatureNames[current.Feature];
+                types[row] = current.EventType;
+                row++;
+            }
+        }
+
+        return new NpgsqlBatchCommand(
             """
             INSERT INTO usage_events
                 (enterprise_id, event_id, user_id, event_timestamp, received_at, segment_offset, segment_slot, log_partition,
                  feature_name, event_type)
-            SELECT enterprise_id, event_id, user_id, event_timestamp, received_at, segment_offset, segment_slot, $9, feature_name, event_type
-              FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $10)
+            SELECT enterprise_id, event_id, user_id, event_timestamp, received_at, segment_offset, segment_slot, $10, feature_name, event_type
+              FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
                    AS event (enterprise_id, event_id, user_id, event_timestamp, received_at, segment_offset, segment_slot, feature_name, event_type)
             """
         )
         {
             Parameters =
             {
-                Column(stored, e => e.Enterprise.EnterpriseId),
-                Column(stored, e => e.Header.EventId),
-                Column(stored, e => e.Header.UserId),
-                Column(stored, e => e.Timestamp),
-                Column(stored, e => e.ReceivedAt),
-                Column(stored, e => e.SegmentOffset),
-                Column(stored, e => e.SegmentSlot),
-                Column(stored, e => e.Header.FeatureName),
+                new NpgsqlParameter<Guid[]> { TypedValue = enterprises },
+                new NpgsqlParameter<Guid[]> { TypedValue = eventIds },
+                new NpgsqlParameter<Guid[]> { TypedValue = userIds },
+                new NpgsqlParameter<DateTime[]> { TypedValue = timestamps },
+                new NpgsqlParameter<DateTime[]> { TypedValue = receivedAt },
+                new NpgsqlParameter<long[]> { TypedValue = offsets },
+                new NpgsqlParameter<int[]> { TypedValue = slots },
+                new NpgsqlParameter<string[]> { TypedValue = features },
+                new NpgsqlParameter<string[]> { TypedValue = types },
                 new NpgsqlParameter<short> { TypedValue = partition },
-                Column(stored, e => e.Header.EventType),
             },
         };
+    }
 
-    private static NpgsqlBatchCommand AddToAggregates(List<KeyValuePair<StepTotals.AggregateKey, long>> rows) =>
-        new(
+    private static NpgsqlBatchCommand AddToAggregates(IReadOnlyList<StepTotals> totals)
+    {
+        var rows = new List<(Guid EnterpriseId, bool Daily, string FeatureName, DateTime TimeBucket, long Value)>();
+        foreach (StepTotals enterprise in totals)
+        {
+            foreach (
+                (bool daily, Dictionary<DateTime, StepTotals.Bucket> buckets) in new[]
+                {
+                    (false, enterprise.Hours),
+                    (true, enterprise.Days),
+                }
+            )
+            {
+                foreach (StepTotals.Bucket bucket in buckets.Values)
+                {
+                    rows.Add((enterprise.Enterprise.Id, daily, "", bucket.Start, bucket.Counts.Sum()));
+                    for (int feature = 0; feature < bucket.Counts.Length; feature++)
+                    {
+                        if (bucket.Counts[feature] > 0)
+                        {
+                            string name = enterprise.Enterprise.FeatureNames[feature];
+                            rows.Add((enterprise.Enterprise.Id, daily, name, bucket.Start, bucket.Counts[feature]));
+                        }
+                    }
+                }
+            }
+        }
+
+        return new NpgsqlBatchCommand(
             """
             INSERT INTO usage_aggregates AS kept (enterprise_id, metric_type, granularity, feature_name, time_bucket, value)
             SELECT enterprise_id, 'usage_count', CASE WHEN daily THEN 'day' ELSE 'hour' END, feature_name, time_bucket, value
@@ -153,24 +214,25 @@ internal sealed class StoreWriter(NpgsqlConnection connection, short partition, 
         {
             Parameters =
             {
-                Column(rows, row => row.Key.EnterpriseId),
-                Column(rows, row => row.Key.Daily),
-                Column(rows, row => row.Key.FeatureName),
-                Column(rows, row => row.Key.TimeBucket),
+                Column(rows, row => row.EnterpriseId),
+                Column(rows, row => row.Daily),
+                Column(rows, row => row.FeatureName),
+                Column(rows, row => row.TimeBucket),
                 Column(rows, row => row.Value),
             },
         };
+    }
 
-    private static NpgsqlBatchCommand AddToUsers(StepTotals totals)
+    private static NpgsqlBatchCommand AddToUsers(IReadOnlyList<StepTotals> totals)
     {
-        List<KeyValuePair<StepTotals.UserKey, StepTotals.UserUsage>> rows = [.. totals.Users];
-        rows.Sort(
-            static (one, other) =>
-            {
-                int order = CompareAsPostgres(one.Key.EnterpriseId, other.Key.EnterpriseId);
-                return order != 0 ? order : CompareAsPostgres(one.Key.UserId, other.Key.UserId);
-            }
-        );
+        var rows = new List<(StepEnterprise Enterprise, StepTotals.UserUsage Usage)>();
+        foreach (StepTotals enterprise in totals)
+        {
+            int first = rows.Count;
+            rows.AddRange(enterprise.Users.Select(usage => (enterprise.Enterprise, usage)));
+            rows.Sort(first, rows.Count - first, s_byUser);
+        }
+
         return new NpgsqlBatchCommand(
             """
             INSERT INTO user_usage_aggregates AS kept
@@ -187,19 +249,24 @@ internal sealed class StoreWriter(NpgsqlConnection connection, short partition, 
         {
             Parameters =
             {
-                Column(rows, row => row.Key.EnterpriseId),
-                Column(rows, row => row.Key.UserId),
-                Column(rows, row => row.Key.FeatureName),
-                Column(rows, row => row.Key.Day),
-                Column(rows, row => row.Value.Count),
-                Column(rows, row => row.Value.FirstAt),
-                Column(rows, row => row.Value.LastAt),
+                Column(rows, row => row.Enterprise.Id),
+                Column(rows, row => row.Usage.UserId),
+                Column(rows, row => row.Enterprise.FeatureNames[row.Usage.Feature]),
+                Column(rows, row => row.Usage.Day),
+                Column(rows, row => row.Usage.Count),
+                Column(rows, row => row.Usage.FirstAt),
+                Column(rows, row => row.Usage.LastAt),
             },
         };
     }
 
-    private static NpgsqlBatchCommand InsertActiveUsers(List<KeyValuePair<StepTotals.DayKey, ActiveUsers>> rows, long offset) =>
-        new(
+    private static NpgsqlBatchCommand InsertActiveUsers(IReadOnlyList<StepTotals> totals, long offset)
+    {
+        List<(StepTotals Totals, StepTotals.Bucket Day)> rows =
+        [
+            .. totals.SelectMany(enterprise => enterprise.Days.Values.Select(day => (enterprise, day))),
+        ];
+        return new NpgsqlBatchCommand(
             """
             INSERT INTO active_user_sets (enterprise_id, time_bucket, level, segment_offset, members, hourly_members)
             SELECT enterprise_id, time_bucket, 0, $5, members, hourly_members
@@ -209,18 +276,24 @@ internal sealed class StoreWriter(NpgsqlConnection connection, short partition, 
         {
             Parameters =
             {
-                Column(rows, row => row.Key.EnterpriseId),
-                Column(rows, row => row.Key.Day),
-                Column(rows, row => row.Value.EncodeDay()),
-                Column(rows, row => row.Value.EncodeHours()),
+                Column(rows, row => row.Totals.Enterprise.Id),
+                Column(rows, row => row.Day.Start),
+                Column(rows, row => ActiveUsers.EncodeDay(row.Totals, row.Day)),
+                Column(rows, row => ActiveUsers.EncodeHours(row.Totals, row.Day)),
                 new NpgsqlParameter<long> { TypedValue = offset },
             },
         };
+    }
 
-    private static NpgsqlBatchCommand AddToLedger(
-        List<KeyValuePair<(Guid EnterpriseId, DateTime Hour), StepTotals.LedgerRow>> rows
-    ) =>
-        new(
+    private static NpgsqlBatchCommand AddToLedger(IReadOnlyList<StepTotals> totals)
+    {
+        List<(Guid EnterpriseId, DateTime Hour, StepTotals.LedgerRow Row)> rows =
+        [
+            .. totals.SelectMany(enterprise =>
+                enterprise.Ledger.Select(hour => (enterprise.Enterprise.Id, hour.Key, hour.Value))
+            ),
+        ];
+        return new NpgsqlBatchCommand(
             """
             INSERT INTO usage_ledger AS kept (enterprise_id, time_bucket, received, accepted, rejected, stored, duplicate)
             SELECT enterprise_id, time_bucket, accepted + rejected, accepted, rejected, stored, duplicate
@@ -236,49 +309,71 @@ internal sealed class StoreWriter(NpgsqlConnection connection, short partition, 
         {
             Parameters =
             {
-                Column(rows, row => row.Key.EnterpriseId),
-                Column(rows, row => row.Key.Hour),
-                Column(rows, row => row.Value.Accepted),
-                Column(rows, row => row.Value.Rejected),
-                Column(rows, row => row.Value.Stored),
-                Column(rows, row => row.Value.Duplicate),
+                Column(rows, row => row.EnterpriseId),
+                Column(rows, row => row.Hour),
+                Column(rows, row => row.Row.Accepted),
+                Column(rows, row => row.Row.Rejected),
+                Column(rows, row => row.Row.Stored),
+                Column(rows, row => row.Row.Duplicate),
             },
         };
+    }
 
-    private async Task EnsureMonthsAsync(List<StepEvent> stored, StepTotals totals, CancellationToken cancellationToken)
+    private async Task EnsureMonthsAsync(
+        StepEvents step,
+        IReadOnlyList<StepTotals> totals,
+        CancellationToken cancellationToken
+    )
     {
-        foreach (StepEvent current in stored)
+        var eventMonths = new HashSet<int>();
+        foreach (StepEnterprise enterprise in step.Enterprises)
         {
-            await months.EnsureAsync("usage_events", MonthPartitions.MonthOf(current.Timestamp), cancellationToken);
-        }
-
-        // A local hour or day can begin in the month before its events.
-        foreach (StepTotals.AggregateKey key in totals.Aggregates.Keys)
-        {
-            int month = MonthPartitions.MonthOf(key.TimeBucket);
-            await months.EnsureAsync("usage_aggregates", month, cancellationToken);
-            if (key.Daily)
+            foreach (ref StepEvent current in enterprise.EventSpan)
             {
-                await months.EnsureAsync("user_usage_aggregates", month, cancellationToken);
-                await months.EnsureAsync("active_user_sets", month, cancellationToken);
+                eventMonths.Add(MonthPartitions.MonthOf(current.Timestamp));
             }
         }
 
-        foreach ((_, DateTime hour) in totals.Ledger.Keys)
-        {
-            await months.EnsureAsync("usage_ledger", MonthPartitions.MonthOf(hour), cancellationToken);
-        }
+        // A local hour or day can begin in the month before its events.
+        HashSet<int> hourMonths =
+        [
+            .. totals.SelectMany(enterprise => enterprise.Hours.Keys.Select(MonthPartitions.MonthOf)),
+        ];
+        HashSet<int> dayMonths =
+        [
+            .. totals.SelectMany(enterprise => enterprise.Days.Keys.Select(MonthPartitions.MonthOf)),
+        ];
+        HashSet<int> ledgerMonths =
+        [
+            .. totals.SelectMany(enterprise => enterprise.Ledger.Keys.Select(MonthPartitions.MonthOf)),
+        ];
+        await months.EnsureAsync("usage_events", eventMonths, cancellationToken);
+        await months.EnsureAsync("usage_aggregates", [.. hourMonths, .. dayMonths], cancellationToken);
+        await months.EnsureAsync("user_usage_aggregates", dayMonths, cancellationToken);
+        await months.EnsureAsync("active_user_sets", dayMonths, cancellationToken);
+        await months.EnsureAsync("usage_ledger", ledgerMonths, cancellationToken);
     }
 
     // In the order of the index, so that a step touches each of its pages once.
-    private static int CompareByKey(StepEvent one, StepEvent other)
+    private static List<int> OrderByEventId(Span<StepEvent> events)
     {
-        int order = CompareAsPostgres(one.Enterprise.EnterpriseId, other.Enterprise.EnterpriseId);
-        return order != 0 ? order : CompareAsPostgres(one.Header.EventId, other.Header.EventId);
+        var keys = new List<(Guid EventId, int Index)>(events.Length);
+        for (int index = 0; index < events.Length; index++)
+        {
+            if (!events[index].IsDuplicate)
+            {
+                keys.Add((events[index].EventId, index));
+            }
+        }
+
+        keys.Sort(static (one, other) => one.EventId.CompareTo(other.EventId));
+        return keys.ConvertAll(key => key.Index);
     }
 
-    // Guid compares field by field from the first, which is the byte order of its text and so PostgreSQL's.
-    private static int CompareAsPostgres(Guid one, Guid other) => one.CompareTo(other);
+    private static readonly IComparer<(StepEnterprise Enterprise, StepTotals.UserUsage Usage)> s_byUser = Comparer<(
+        StepEnterprise Enterprise,
+        StepTotals.UserUsage Usage
+    )>.Create(static (one, other) => one.Usage.UserId.CompareTo(other.Usage.UserId));
 
     private static NpgsqlParameter<TColumn[]> Column<TRow, TColumn>(List<TRow> rows, Func<TRow, TColumn> read)
     {

@@ -13,47 +13,65 @@ internal sealed class UserOrdinals
     public const int RememberedUsersMax = 400_000;
 
     private readonly Dictionary<(Guid EnterpriseId, Guid UserId), int> _known = [];
+    private readonly Dictionary<(Guid EnterpriseId, Guid UserId), int> _created = [];
 
-    /// <summary>Sets every event's ordinal, inside the step's transaction.</summary>
-    public async Task ResolveAsync(NpgsqlConnection connection, StepEvents step, DateTimeOffset now, CancellationToken cancellationToken)
+    /// <summary>Sets the ordinal of every event that is to be stored, inside the step's transaction.</summary>
+    public async Task ResolveAsync(
+        NpgsqlConnection connection,
+        StepEvents step,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    )
     {
         if (_known.Count > RememberedUsersMax)
         {
             _known.Clear();
         }
 
-        var unknown = new Dictionary<(Guid, Guid), (EnterpriseInfo Enterprise, string? ExternalId)>();
-        foreach (StepEvent current in step.Events)
-        {
-            (Guid, Guid) key = (current.Enterprise.EnterpriseId, current.Header.UserId);
-            if (!current.Duplicate && !_known.ContainsKey(key))
-            {
-                unknown.TryAdd(key, (current.Enterprise, current.Header.ExternalId));
-            }
-        }
-
         // What this step creates is remembered only when it has committed: see Remember.
         _created.Clear();
+        Dictionary<(Guid, Guid), (EnterpriseInfo, string?)> unknown = SetKnown(step);
+        if (unknown.Count == 0)
+        {
+            return;
+        }
+
+        await FindAsync(connection, unknown, cancellationToken);
         if (unknown.Count > 0)
         {
-            await FindAsync(connection, unknown, cancellationToken);
-            if (unknown.Count > 0)
-            {
-                await CreateAsync(connection, unknown, now, cancellationToken);
-            }
+            await CreateAsync(connection, unknown, now, cancellationToken);
         }
 
-        foreach (ref StepEvent current in System.Runtime.InteropServices.CollectionsMarshal.AsSpan(step.Events))
-        {
-            if (!current.Duplicate)
-            {
-                (Guid, Guid) key = (current.Enterprise.EnterpriseId, current.Header.UserId);
-                current.Ordinal = _known.TryGetValue(key, out int ordinal) ? ordinal : _created[key];
-            }
-        }
+        SetKnown(step);
     }
 
-    private readonly Dictionary<(Guid EnterpriseId, Guid UserId), int> _created = [];
+    /// <returns>The users that are not known yet.</returns>
+    private Dictionary<(Guid, Guid), (EnterpriseInfo, string?)> SetKnown(StepEvents step)
+    {
+        var unknown = new Dictionary<(Guid, Guid), (EnterpriseInfo, string?)>();
+        foreach (StepEnterprise enterprise in step.Enterprises)
+        {
+            foreach (ref StepEvent current in enterprise.EventSpan)
+            {
+                (Guid, Guid) key = (enterprise.Id, current.UserId);
+                if (current.IsDuplicate)
+                {
+                    continue;
+                }
+
+                if (_known.TryGetValue(key, out int ordinal) || _created.TryGetValue(key, out ordinal))
+                {
+                    current.Ordinal = ordinal;
+                }
+                else
+                {
+                    unknown.TryAdd(key, (enterprise.Enterprise, current.ExternalId));
+                }
+            }
+        }
+
+        return unknown;
+    }
 
     /// <summary>The step has committed: the users it created exist.</summary>
     public void Remember()
@@ -79,7 +97,9 @@ internal sealed class UserOrdinals
             """;
         (Guid Enterprise, Guid User)[] keys = [.. unknown.Keys.Order()];
         await using var command = new NpgsqlCommand(Sql, connection);
-        command.Parameters.Add(new NpgsqlParameter<Guid[]> { TypedValue = Array.ConvertAll(keys, key => key.Enterprise) });
+        command.Parameters.Add(
+            new NpgsqlParameter<Guid[]> { TypedValue = Array.ConvertAll(keys, key => key.Enterprise) }
+        );
         command.Parameters.Add(new NpgsqlParameter<Guid[]> { TypedValue = Array.ConvertAll(keys, key => key.User) });
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))
@@ -99,7 +119,11 @@ internal sealed class UserOrdinals
     {
         // The counters are locked before the second look: whoever else creates a user of these enterprises does the same,
         // so between the look and the insert nobody can.
-        Dictionary<Guid, int> next = await LockCountersAsync(connection, [.. unknown.Keys.Select(key => key.EnterpriseId).Distinct()], cancellationToken);
+        Dictionary<Guid, int> next = await LockCountersAsync(
+            connection,
+            [.. unknown.Keys.Select(key => key.EnterpriseId).Distinct()],
+            cancellationToken
+        );
         await FindAsync(connection, unknown.ToDictionary(), cancellationToken);
         (Guid Enterprise, Guid User)[] keys = [.. unknown.Keys.Where(key => !_known.ContainsKey(key)).Order()];
         int[] ordinals = new int[keys.Length];

@@ -50,7 +50,7 @@ internal sealed class UserSet
         // Gaps of dense small sets take a byte each, so eight words hold as much as 64 members; estimated, not encoded twice.
         if (count < words * sizeof(ulong))
         {
-            WriteSparse(writer, count, words);
+            WriteMembers(writer, Members(count, words));
             return;
         }
 
@@ -118,21 +118,33 @@ internal sealed class UserSet
         }
     }
 
-    private void WriteSparse(IBufferWriter<byte> writer, int count, int words)
+    /// <summary>Writes members as they are given, in ascending order without repeats, without a set being made of them.</summary>
+    public static void WriteMembers(IBufferWriter<byte> writer, ReadOnlySpan<int> ascending)
     {
         Span<byte> head = writer.GetSpan(1 + Varint.BytesMax);
         head[0] = Sparse;
-        writer.Advance(1 + Varint.Write(head[1..], (uint)count));
+        writer.Advance(1 + Varint.Write(head[1..], (uint)ascending.Length));
         int previous = -1;
+        foreach (int ordinal in ascending)
+        {
+            writer.Advance(Varint.Write(writer.GetSpan(Varint.BytesMax), (uint)(ordinal - previous - 1)));
+            previous = ordinal;
+        }
+    }
+
+    private int[] Members(int count, int words)
+    {
+        int[] members = new int[count];
+        int next = 0;
         for (int i = 0; i < words; i++)
         {
             for (ulong word = _words[i]; word != 0; word &= word - 1)
             {
-                int ordinal = (i << 6) + BitOperations.TrailingZeroCount(word);
-                writer.Advance(Varint.Write(writer.GetSpan(Varint.BytesMax), (uint)(ordinal - previous - 1)));
-                previous = ordinal;
+                members[next++] = (i << 6) + BitOperations.TrailingZeroCount(word);
             }
         }
+
+        return members;
     }
 
     private static void Or(Span<ulong> target, ReadOnlySpan<ulong> other)

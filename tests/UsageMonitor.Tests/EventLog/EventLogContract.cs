@@ -56,7 +56,9 @@ public abstract class EventLogContract : IAsyncLifetime
     [Fact]
     public async Task AppendAsync_WhenAPartitionIsUnknown_ShouldKeepNothing()
     {
-        await Assert.ThrowsAsync<EventLogUnavailableException>(() => _log.AppendAsync([Draft(0, 1), Draft(999, 1)], Cancel));
+        await Assert.ThrowsAsync<EventLogUnavailableException>(() =>
+            _log.AppendAsync([Draft(0, 1), Draft(999, 1)], Cancel)
+        );
 
         Assert.Empty(await _log.ReadAsync(0, 0, 10, Cancel));
         await _log.AppendAsync([Draft(0, 1)], Cancel);
@@ -82,7 +84,12 @@ public abstract class EventLogContract : IAsyncLifetime
         const int AppendsEach = 40;
         var faults = new ConcurrentQueue<string>();
         using var done = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
-        Task[] readers = [.. Enumerable.Range(0, 4).Select(partition => Task.Run(() => FollowAsync((short)partition, faults, done.Token), Cancel))];
+        Task[] readers =
+        [
+            .. Enumerable
+                .Range(0, 4)
+                .Select(partition => Task.Run(() => FollowAsync((short)partition, faults, done.Token), Cancel)),
+        ];
 
         await Task.WhenAll(
             Enumerable
@@ -94,9 +101,15 @@ public abstract class EventLogContract : IAsyncLifetime
                             var random = new Random(appender);
                             for (int i = 0; i < AppendsEach; i++)
                             {
-                                short[] partitions = [.. Enumerable.Range(0, 4).Where(_ => random.Next(2) == 0).Select(p => (short)p)];
+                                short[] partitions =
+                                [
+                                    .. Enumerable.Range(0, 4).Where(_ => random.Next(2) == 0).Select(p => (short)p),
+                                ];
                                 random.Shuffle(partitions);
-                                await _log.AppendAsync([.. partitions.Select(p => Draft(p, random.Next(0, 5)))], Cancel);
+                                await _log.AppendAsync(
+                                    [.. partitions.Select(p => Draft(p, random.Next(0, 5)))],
+                                    Cancel
+                                );
                             }
                         },
                         Cancel
@@ -110,7 +123,10 @@ public abstract class EventLogContract : IAsyncLifetime
         foreach (PartitionHead head in await _log.ReadHeadsAsync(Cancel))
         {
             IReadOnlyList<AppendedTally> all = await _log.ReadTalliesAsync(head.Partition, 0, Cancel);
-            Assert.Equal(Enumerable.Range(1, (int)head.Offset).Select(offset => (long)offset), all.Select(tally => tally.Offset));
+            Assert.Equal(
+                Enumerable.Range(1, (int)head.Offset).Select(offset => (long)offset),
+                all.Select(tally => tally.Offset)
+            );
             Assert.Equal(head.AppendedEvents, all.Sum(tally => tally.Tally.Accepted));
         }
     }

@@ -11,7 +11,11 @@ public sealed class PostgresEventLogTests(Engines engines) : EventLogContract
     protected override async Task<IEventLog> CreateAsync()
     {
         _database = await engines.CloneAsync();
-        await new MonthPartitions(_database.Database).EnsureAsync("log_segments", MonthPartitions.MonthOf(DateTimeOffset.UtcNow), default);
+        await new MonthPartitions(_database.Database).EnsureAsync(
+            "log_segments",
+            MonthPartitions.MonthOf(DateTimeOffset.UtcNow),
+            default
+        );
         return new PostgresEventLog(_database.Database.Pipeline, Engines.LogPartitions);
     }
 

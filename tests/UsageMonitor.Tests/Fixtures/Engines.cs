@@ -119,12 +119,14 @@ internal sealed class TestDatabase(Engines engines, string name, string ownerCon
     /// <summary>As the server uses it: the two logins that row-level security binds.</summary>
     public Database Database { get; } = database;
 
+    public string Name { get; } = name;
+
     /// <summary>The owner's connection, for a test that looks behind the walls; unpooled.</summary>
     public string OwnerConnectionString { get; } = ownerConnectionString;
 
     public async ValueTask DisposeAsync()
     {
         await Database.DisposeAsync();
-        await engines.DropAsync(name);
+        await engines.DropAsync(Name);
     }
 }

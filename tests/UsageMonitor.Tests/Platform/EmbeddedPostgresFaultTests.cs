@@ -177,6 +177,7 @@ public sealed class EmbeddedPostgresFaultTests(Engines engines, PostgresSeed see
         }
 
         string open = Directory.CreateDirectory($"/var/tmp/{Path.GetFileName(_root)}").FullName;
+        File.SetUnixFileMode(open, PostgresBinaries.ReadableByAll);
         try
         {
             PostgresAccount nobody = PostgresAccount.Choose("nobody");

@@ -22,7 +22,10 @@ public sealed class LocalTimeTests
 
     private static readonly Gen<(TimeZoneInfo Zone, DateTime Utc)> s_instants = Gen.Select(
         Gen.Int[0, s_zones.Length - 1].Select(index => s_zones[index]).Select(TimeZoneInfo.FindSystemTimeZoneById),
-        Gen.Long[new DateTime(2000, 1, 2).Ticks / TimeSpan.TicksPerSecond, new DateTime(2035, 1, 1).Ticks / TimeSpan.TicksPerSecond]
+        Gen.Long[
+                new DateTime(2000, 1, 2).Ticks / TimeSpan.TicksPerSecond,
+                new DateTime(2035, 1, 1).Ticks / TimeSpan.TicksPerSecond
+            ]
             .Select(seconds => new DateTime(seconds * TimeSpan.TicksPerSecond, DateTimeKind.Utc))
     );
 
@@ -82,5 +85,6 @@ public sealed class LocalTimeTests
         Assert.Equal(Utc(hour), local.HourStart(utc));
     }
 
-    private static DateTime Utc(string text) => DateTimeOffset.Parse(text, System.Globalization.CultureInfo.InvariantCulture).UtcDateTime;
+    private static DateTime Utc(string text) =>
+        DateTimeOffset.Parse(text, System.Globalization.CultureInfo.InvariantCulture).UtcDateTime;
 }

@@ -25,7 +25,16 @@ public sealed class PartitionStepTests(Engines engines) : IAsyncLifetime
         PartitionStep step = _pipeline.NewStep();
 
         // 29 days on is two calendar months later; 40 days on is another event.
-        foreach (DateTimeOffset timestamp in new[] { first, first.AddSeconds(2), first.AddDays(29), first.AddDays(-32), first.AddDays(40) })
+        foreach (
+            DateTimeOffset timestamp in new[]
+            {
+                first,
+                first.AddSeconds(2),
+                first.AddDays(29),
+                first.AddDays(-32),
+                first.AddDays(40),
+            }
+        )
         {
             await _pipeline.AppendAsync(enterprise, [PipelineFixture.Event(eventId, enterprise, "u", "f", timestamp)]);
             await _pipeline.ProcessAllAsync(step);
@@ -71,7 +80,8 @@ public sealed class PartitionStepTests(Engines engines) : IAsyncLifetime
             {
                 bool again = sent.Count > 0 && random.Next(4) == 0;
                 ParsedEvent parsed = again
-                    ? sent.ElementAt(random.Next(sent.Count)) is var old && old.Key.Enterprise == enterprise.EnterpriseId
+                    ? sent.ElementAt(random.Next(sent.Count)) is var old
+                    && old.Key.Enterprise == enterprise.EnterpriseId
                         ? old.Value
                         : NewEvent(random, enterprise)
                     : NewEvent(random, enterprise);
@@ -158,7 +168,10 @@ public sealed class PartitionStepTests(Engines engines) : IAsyncLifetime
         Assert.Equal(sent.Keys.Order(), stored.Order());
     }
 
-    private async Task AssertAggregatesAsync(EnterpriseInfo[] enterprises, Dictionary<(Guid Enterprise, Guid Event), ParsedEvent> sent)
+    private async Task AssertAggregatesAsync(
+        EnterpriseInfo[] enterprises,
+        Dictionary<(Guid Enterprise, Guid Event), ParsedEvent> sent
+    )
     {
         var expected = new Dictionary<(Guid, string, string, DateTime), long>();
         var expectedUsers = new Dictionary<(Guid, Guid, string, DateTime), long>();
@@ -179,15 +192,24 @@ public sealed class PartitionStepTests(Engines engines) : IAsyncLifetime
             "SELECT enterprise_id, granularity, feature_name, time_bucket, value FROM usage_aggregates",
             row => ((row.GetGuid(0), row.GetString(1), row.GetString(2), row.GetDateTime(3)), row.GetInt64(4))
         );
-        Assert.Equal(expected.OrderBy(e => e.Key), aggregates.ToDictionary(a => a.Item1, a => a.Item2).OrderBy(e => e.Key));
+        Assert.Equal(
+            expected.OrderBy(e => e.Key),
+            aggregates.ToDictionary(a => a.Item1, a => a.Item2).OrderBy(e => e.Key)
+        );
         List<((Guid, Guid, string, DateTime), long)> users = await _pipeline.QueryAsync(
             "SELECT enterprise_id, user_id, feature_name, time_bucket, usage_count FROM user_usage_aggregates",
             row => ((row.GetGuid(0), row.GetGuid(1), row.GetString(2), row.GetDateTime(3)), row.GetInt64(4))
         );
-        Assert.Equal(expectedUsers.OrderBy(e => e.Key), users.ToDictionary(a => a.Item1, a => a.Item2).OrderBy(e => e.Key));
+        Assert.Equal(
+            expectedUsers.OrderBy(e => e.Key),
+            users.ToDictionary(a => a.Item1, a => a.Item2).OrderBy(e => e.Key)
+        );
     }
 
-    private async Task AssertActiveUsersAsync(EnterpriseInfo[] enterprises, Dictionary<(Guid Enterprise, Guid Event), ParsedEvent> sent)
+    private async Task AssertActiveUsersAsync(
+        EnterpriseInfo[] enterprises,
+        Dictionary<(Guid Enterprise, Guid Event), ParsedEvent> sent
+    )
     {
         var expected = new Dictionary<(Guid, DateTime, string), HashSet<Guid>>();
         foreach (((Guid enterpriseId, _), ParsedEvent parsed) in sent)
@@ -221,7 +243,9 @@ public sealed class PartitionStepTests(Engines engines) : IAsyncLifetime
         Dictionary<(Guid, DateTime, string), int> counts = found
             .SelectMany(day =>
                 day.Value.Hours.SelectMany(hour =>
-                    hour.Value.Select(f => ((day.Key.Item1, day.Key.Item2.AddMinutes(hour.Key), f.Key), f.Value.Count()))
+                    hour.Value.Select(f =>
+                        ((day.Key.Item1, day.Key.Item2.AddMinutes(hour.Key), f.Key), f.Value.Count())
+                    )
                 )
             )
             .ToDictionary(entry => entry.Item1, entry => entry.Item2);

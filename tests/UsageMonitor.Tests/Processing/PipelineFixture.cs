@@ -48,7 +48,13 @@ internal sealed class PipelineFixture : IAsyncDisposable
         await using ScopedTransaction scope = await Database.OpenEnterpriseAsync(enterpriseId, default);
         await scope.ExecuteAsync(
             "INSERT INTO enterprises (enterprise_id, name, time_zone, log_partition, data_key, created_at) VALUES ($1, $2, $3, $4, $5, now())",
-            [enterpriseId, "Test", timeZone, partition, Engines.MasterKey.Wrap(RandomNumberGenerator.GetBytes(32), enterpriseId)],
+            [
+                enterpriseId,
+                "Test",
+                timeZone,
+                partition,
+                Engines.MasterKey.Wrap(RandomNumberGenerator.GetBytes(32), enterpriseId),
+            ],
             default
         );
         await scope.ExecuteAsync("INSERT INTO user_ordinals (enterprise_id) VALUES ($1)", [enterpriseId], default);
@@ -92,7 +98,13 @@ internal sealed class PipelineFixture : IAsyncDisposable
         return rows;
     }
 
-    public static ParsedEvent Event(Guid eventId, EnterpriseInfo enterprise, string user, string feature, DateTimeOffset timestamp)
+    public static ParsedEvent Event(
+        Guid eventId,
+        EnterpriseInfo enterprise,
+        string user,
+        string feature,
+        DateTimeOffset timestamp
+    )
     {
         Guid userId = UserIds.Resolve(enterprise.EnterpriseId, user, out string? externalId);
         long microseconds = (timestamp.UtcDateTime - DateTime.UnixEpoch).Ticks / TimeSpan.TicksPerMicrosecond;

@@ -60,7 +60,11 @@ public sealed class UserSetTests
         new(
             users
                 .Day.Select(feature => KeyValuePair.Create(feature.Key, feature.Value.Count()))
-                .Concat(users.Hours.SelectMany(hour => hour.Value.Select(f => KeyValuePair.Create($"{hour.Key}/{f.Key}", f.Value.Count()))))
+                .Concat(
+                    users.Hours.SelectMany(hour =>
+                        hour.Value.Select(f => KeyValuePair.Create($"{hour.Key}/{f.Key}", f.Value.Count()))
+                    )
+                )
                 .ToDictionary()
         );
 

@@ -100,7 +100,12 @@ internal sealed record PostgresBinaries(string Root)
             string folder = Path.Combine(parent, "usage-monitor");
             try
             {
-                Directory.CreateDirectory(folder, ReadableByAll);
+                if (!Directory.Exists(folder))
+                {
+                    Directory.CreateDirectory(folder);
+                    File.SetUnixFileMode(folder, ReadableByAll); // beyond what the umask leaves
+                }
+
                 if (Unix.OwnerOfFolder(folder) is (0, var mode) && (mode & WritableByOthers) == 0)
                 {
                     return folder;
@@ -162,7 +167,7 @@ internal sealed record PostgresBinaries(string Root)
 
     private const UnixFileMode WritableByOthers = UnixFileMode.GroupWrite | UnixFileMode.OtherWrite;
 
-    private const UnixFileMode ReadableByAll =
+    public const UnixFileMode ReadableByAll =
         UnixFileMode.UserRead
         | UnixFileMode.UserWrite
         | UnixFileMode.UserExecute

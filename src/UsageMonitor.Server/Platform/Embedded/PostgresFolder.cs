@@ -19,6 +19,7 @@ internal sealed class PostgresFolder
     /// <summary>The folder a process is in, as a path that needs no right on the folders above it (Linux).</summary>
     public const string WorkingFolderAsPath = "/proc/self/cwd";
 
+    private const string RunFolder = "/run/usage-monitor";
     private const int PasswordBytes = 32;
     private const int SocketPathBytesMax = 107;
     private readonly PostgresAccount _account;
@@ -154,7 +155,12 @@ internal sealed class PostgresFolder
             throw new InvalidOperationException($"the path of the socket's folder is too long: {SocketFolder}");
         }
 
-        Directory.CreateDirectory(Path.GetDirectoryName(SocketFolder)!);
+        if (Path.GetDirectoryName(SocketFolder) == RunFolder)
+        {
+            Directory.CreateDirectory(RunFolder);
+            File.SetUnixFileMode(RunFolder, PostgresBinaries.ReadableByAll); // whatever the umask: the account walks here
+        }
+
         Directory.CreateDirectory(SocketFolder, OwnerOnly);
         if (OperatingSystem.IsLinux())
         {
@@ -231,10 +237,11 @@ internal sealed class PostgresFolder
         string name = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(dataFolder)).AsSpan(0, 8));
         if (account.ChangeTo is not null && Directory.Exists("/run"))
         {
-            return "/run/usage-monitor/" + name; // root's alone, so nobody can take the name before us
+            return Path.Combine(RunFolder, name); // root's alone, so nobody can take the name before us
         }
 
-        return FormattableString.Invariant($"/tmp/usage-monitor-{Unix.EffectiveUser()}/{name}");
+        // Right below /tmp, whose sticky bit keeps others from renaming it.
+        return FormattableString.Invariant($"/tmp/usage-monitor-{Unix.EffectiveUser()}-{name}");
     }
 
     // CreateNew: never through a link that is there already.

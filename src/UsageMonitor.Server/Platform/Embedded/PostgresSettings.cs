@@ -24,7 +24,7 @@ internal static partial class PostgresSettings
         ("checkpoint_timeout", "15min"),
         ("checkpoint_completion_target", "0.9"),
         ("wal_compression", "off"), // this build has only pglz, and what is large comes compressed and sealed
-        ("shared_buffers", "256MB"),
+        ("shared_buffers", SharedBuffers()),
         ("random_page_cost", "1.1"),
         ("effective_io_concurrency", "64"),
         ("jit", "off"), // statements are short; compiling them would take longer than running them
@@ -41,6 +41,15 @@ internal static partial class PostgresSettings
         ("log_error_verbosity", "terse"),
         ("log_checkpoints", "off"),
     ];
+
+    // A sixteenth of the memory: the machine is shared with the server, and the system caches files as well.
+    private static string SharedBuffers()
+    {
+        const int MegabytesMin = 128;
+        const int MegabytesMax = 1_024;
+        long megabytes = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (16 * 1024 * 1024);
+        return string.Create(CultureInfo.InvariantCulture, $"{Math.Clamp(megabytes, MegabytesMin, MegabytesMax)}MB");
+    }
 
     /// <param name="overrides">The operator's settings, over ours.</param>
     /// <param name="socketFolder">Where the socket goes; cannot be overridden.</param>

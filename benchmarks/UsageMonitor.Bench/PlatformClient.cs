@@ -93,7 +93,7 @@ internal sealed class PlatformClient(ServerProcess server) : IDisposable
                     await SendAsync<LedgerResponse>(
                         HttpMethod.Get,
                         $"/v1/admin/usage/ledger?from={from}&to={to}",
-                        await SignInAsync(enterprise.AdminEmail, AdminPassword),
+                        enterprise.ApiKey,
                         null
                     )
                 ).Total;

@@ -1,0 +1,81 @@
+using Microsoft.AspNetCore.Http.HttpResults;
+using Microsoft.AspNetCore.Mvc;
+using UsageMonitor.Contracts;
+using UsageMonitor.Server.Identity;
+using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Web.Components;
+
+namespace UsageMonitor.Server.Web;
+
+/// <summary><c>/enterprises</c>: the platform's operator sees all enterprises and makes new ones, by the API's own handlers.</summary>
+internal static class EnterprisePages
+{
+    public const string Address = "/enterprises";
+
+    /// <summary>What the form offers; the API takes any IANA zone.</summary>
+    public static IReadOnlyList<string> TimeZones { get; } =
+    [
+        .. TimeZoneInfo
+            .GetSystemTimeZones()
+            .Where(zone => zone.HasIanaId && (zone.Id == "UTC" || zone.Id.Contains('/', StringComparison.Ordinal)))
+            .Select(zone => zone.Id)
+            .Order(StringComparer.Ordinal),
+    ];
+
+    public static void Map(IEndpointRouteBuilder routes)
+    {
+        routes.MapPage(
+            Address,
+            Permissions.EnterprisesWrite,
+            (HttpContext context, Database database) => ShowAsync(context, database, null, null)
+        );
+        routes.MapForm(Address, Permissions.EnterprisesWrite, CreateAsync);
+    }
+
+    private static async Task<IResult> CreateAsync(
+        HttpContext context,
+        Database database,
+        Enterprises enterprises,
+        Users users,
+        IdentityVersion version,
+        [FromForm] string? name,
+        [FromForm] string? timeZone,
+        [FromForm] string? adminEmail,
+        CancellationToken cancellationToken
+    )
+    {
+        var request = new JsonBody<CreateEnterpriseRequest>(
+            new CreateEnterpriseRequest(name, timeZone, adminEmail),
+            null
+        );
+        IResult result = await EnterpriseEndpoints.CreateAsync(
+            request,
+            database,
+            enterprises,
+            users,
+            version,
+            cancellationToken
+        );
+        return await ShowAsync(context, database, FormOutcome.Of<CreateEnterpriseResponse>(result), request.Value);
+    }
+
+    private static async Task<IResult> ShowAsync(
+        HttpContext context,
+        Database database,
+        FormOutcome<CreateEnterpriseResponse>? outcome,
+        CreateEnterpriseRequest? sent
+    ) =>
+        new RazorComponentResult<EnterprisesPage>(
+            new
+            {
+                Enterprises = await EnterpriseEndpoints.ListAsync(database, context.RequestAborted),
+                Made = outcome?.Value,
+                outcome?.Error,
+                Sent = sent,
+                Formats = Formats.For(context.Request, TimeZoneInfo.Utc),
+            }
+        )
+        {
+            StatusCode = outcome?.StatusCode,
+        };
+}

@@ -1,0 +1,19 @@
+namespace UsageMonitor.Server.Web;
+
+internal static class WebEndpoints
+{
+    /// <summary>Comes before routing and the guard, whose refusals it turns into pages.</summary>
+    public static IApplicationBuilder UsePages(this IApplicationBuilder app) =>
+        app.UseSecurityHeaders().UseResponseCompression().UseMiddleware<PageErrors>();
+
+    /// <summary>The pages, each with the permission it demands. The forms need <c>UseAntiforgery</c> after the guard.</summary>
+    public static void MapWeb(this IEndpointRouteBuilder routes)
+    {
+        PageAssets.Map(routes);
+        Theme.Map(routes);
+        SignInEndpoints.Map(routes);
+        OverviewEndpoint.Map(routes);
+        ApiKeyPages.Map(routes);
+        EnterprisePages.Map(routes);
+    }
+}
