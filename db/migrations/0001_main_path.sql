@@ -128,9 +128,7 @@ CREATE TABLE log_segments (
     segment_offset bigint      NOT NULL,
     appended_at    timestamptz NOT NULL,             -- never falls within a partition; it is its events' received_at
     event_count    int         NOT NULL,
-    enterprise_ids uuid[]      NOT NULL,             -- the tally, per enterprise: what was received is accepted + rejected
-    accepted       int[]       NOT NULL,
-    rejected       int[]       NOT NULL,
+    tallies        bytea       NOT NULL,             -- per enterprise what was received: accepted + rejected; see TallyCodec
     headers        bytea       STORAGE EXTERNAL NOT NULL,
     properties     bytea       STORAGE EXTERNAL NOT NULL,
     PRIMARY KEY (log_partition, segment_offset, appended_at)

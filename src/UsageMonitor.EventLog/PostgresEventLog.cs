@@ -4,7 +4,7 @@ namespace UsageMonitor.EventLog;
 
 /// <summary>The event log on PostgreSQL tables: <c>log_partitions</c> holds the heads, <c>log_segments</c> the segments.</summary>
 /// <remarks>
-/// Appending updates its partitions' heads first and inserts in the same transaction. The row locks are held until the
+/// Appending locks its partitions' heads first, then takes the offsets and inserts, in one transaction. The row locks are held until the
 /// commit is durable, so the next appender takes its offset only when the one before is visible: no reader can see offset
 /// n + 1 without n, and an aborted append gives its offset back. Partitions are locked in ascending order, so appenders
 /// cannot deadlock.
@@ -29,18 +29,24 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
         return (int)(await command.ExecuteScalarAsync(cancellationToken))!;
     }
 
+    private const string LockSql =
+        "SELECT FROM log_partitions WHERE log_partition = ANY ($1) ORDER BY log_partition FOR UPDATE";
+
     private const string AppendSql = """
-        WITH head AS (
-            UPDATE log_partitions
+        WITH added AS (
+            SELECT * FROM unnest($1, $2, $3, $4, $5) AS segment (log_partition, event_count, tallies, headers, properties)
+        ), head AS (
+            UPDATE log_partitions AS kept
                SET next_offset = next_offset + 1,
-                   appended_events = appended_events + $2,
+                   appended_events = appended_events + added.event_count,
                    last_appended_at = greatest(last_appended_at, clock_timestamp())
-             WHERE log_partition = $1
-            RETURNING next_offset - 1 AS segment_offset, last_appended_at
+              FROM added
+             WHERE kept.log_partition = added.log_partition
+            RETURNING kept.log_partition, next_offset - 1 AS segment_offset, last_appended_at
         )
-        INSERT INTO log_segments
-            (log_partition, segment_offset, appended_at, event_count, enterprise_ids, accepted, rejected, headers, properties)
-        SELECT $1, segment_offset, last_appended_at, $2, $3, $4, $5, $6, $7 FROM head
+        INSERT INTO log_segments (log_partition, segment_offset, appended_at, event_count, tallies, headers, properties)
+        SELECT head.log_partition, segment_offset, last_appended_at, event_count, tallies, headers, properties
+          FROM head JOIN added ON added.log_partition = head.log_partition
         """;
 
     /// <inheritdoc/>
@@ -69,46 +75,42 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
 
             // One batch without BEGIN is one implicit transaction and one round trip.
             await using var batch = new NpgsqlBatch(connection);
-            foreach (SegmentDraft segment in segments.OrderBy(segment => segment.Partition))
+            var partitions = new NpgsqlParameter<short[]>
             {
-                batch.BatchCommands.Add(AppendCommand(segment));
-            }
-
+                TypedValue = [.. segments.Select(segment => segment.Partition)],
+            };
+            batch.BatchCommands.Add(new NpgsqlBatchCommand(LockSql) { Parameters = { partitions.Clone() } });
+            batch.BatchCommands.Add(
+                new NpgsqlBatchCommand(AppendSql)
+                {
+                    Parameters =
+                    {
+                        partitions,
+                        new NpgsqlParameter<int[]>
+                        {
+                            TypedValue = [.. segments.Select(segment => segment.Tallies.Sum(tally => tally.Accepted))],
+                        },
+                        new NpgsqlParameter<byte[][]>
+                        {
+                            TypedValue = [.. segments.Select(segment => TallyCodec.Encode(segment.Tallies))],
+                        },
+                        new NpgsqlParameter<ReadOnlyMemory<byte>[]>
+                        {
+                            TypedValue = [.. segments.Select(segment => segment.Headers)],
+                        },
+                        new NpgsqlParameter<ReadOnlyMemory<byte>[]>
+                        {
+                            TypedValue = [.. segments.Select(segment => segment.Properties)],
+                        },
+                    },
+                }
+            );
             await batch.ExecuteNonQueryAsync(cancellationToken);
         }
         catch (NpgsqlException exception)
         {
             throw new EventLogUnavailableException("The event log could not append: " + exception.Message, exception);
         }
-    }
-
-    private static NpgsqlBatchCommand AppendCommand(SegmentDraft segment)
-    {
-        int count = segment.Tallies.Count;
-        var enterprises = new Guid[count];
-        int[] accepted = new int[count];
-        int[] rejected = new int[count];
-        int events = 0;
-        for (int i = 0; i < count; i++)
-        {
-            SegmentTally tally = segment.Tallies[i];
-            (enterprises[i], accepted[i], rejected[i]) = (tally.EnterpriseId, tally.Accepted, tally.Rejected);
-            events += tally.Accepted;
-        }
-
-        return new NpgsqlBatchCommand(AppendSql)
-        {
-            Parameters =
-            {
-                new NpgsqlParameter<short> { TypedValue = segment.Partition },
-                new NpgsqlParameter<int> { TypedValue = events },
-                new NpgsqlParameter<Guid[]> { TypedValue = enterprises },
-                new NpgsqlParameter<int[]> { TypedValue = accepted },
-                new NpgsqlParameter<int[]> { TypedValue = rejected },
-                new NpgsqlParameter<ReadOnlyMemory<byte>> { TypedValue = segment.Headers },
-                new NpgsqlParameter<ReadOnlyMemory<byte>> { TypedValue = segment.Properties },
-            },
-        };
     }
 
     /// <inheritdoc/>
@@ -120,10 +122,10 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
     )
     {
         const string Sql = """
-            SELECT segment_offset, appended_at, enterprise_ids, accepted, rejected, headers
+            SELECT segment_offset, appended_at, tallies, headers
               FROM (SELECT *, sum(event_count) OVER (ORDER BY segment_offset) AS events,
                            row_number() OVER (ORDER BY segment_offset) AS place
-                      FROM (SELECT segment_offset, appended_at, event_count, enterprise_ids, accepted, rejected, headers
+                      FROM (SELECT segment_offset, appended_at, event_count, tallies, headers
                               FROM log_segments
                              WHERE log_partition = $1 AND segment_offset > $2
                              ORDER BY segment_offset
@@ -140,22 +142,13 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))
         {
-            Guid[] enterprises = reader.GetFieldValue<Guid[]>(2);
-            int[] accepted = reader.GetFieldValue<int[]>(3);
-            int[] rejected = reader.GetFieldValue<int[]>(4);
-            var tallies = new SegmentTally[enterprises.Length];
-            for (int i = 0; i < tallies.Length; i++)
-            {
-                tallies[i] = new SegmentTally(enterprises[i], accepted[i], rejected[i]);
-            }
-
             segments.Add(
                 new Segment(
                     partition,
                     reader.GetInt64(0),
                     reader.GetFieldValue<DateTimeOffset>(1),
-                    tallies,
-                    reader.GetFieldValue<byte[]>(5)
+                    TallyCodec.Decode(reader.GetFieldValue<byte[]>(2)),
+                    reader.GetFieldValue<byte[]>(3)
                 )
             );
         }
@@ -171,8 +164,7 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
     )
     {
         const string Sql = """
-            SELECT segment_offset, appended_at, tally.enterprise_id, tally.accepted, tally.rejected
-              FROM log_segments, unnest(enterprise_ids, accepted, rejected) AS tally (enterprise_id, accepted, rejected)
+            SELECT segment_offset, appended_at, tallies FROM log_segments
              WHERE log_partition = $1 AND segment_offset > $2
              ORDER BY segment_offset
             """;
@@ -183,8 +175,12 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))
         {
-            var tally = new SegmentTally(reader.GetGuid(2), reader.GetInt32(3), reader.GetInt32(4));
-            tallies.Add(new AppendedTally(reader.GetInt64(0), reader.GetFieldValue<DateTimeOffset>(1), tally));
+            (long offset, DateTimeOffset appendedAt) = (reader.GetInt64(0), reader.GetFieldValue<DateTimeOffset>(1));
+            tallies.AddRange(
+                TallyCodec
+                    .Decode(reader.GetFieldValue<byte[]>(2))
+                    .Select(tally => new AppendedTally(offset, appendedAt, tally))
+            );
         }
 
         return tallies;

@@ -27,7 +27,7 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
     public const int QueuedRequestsMax = 20_000;
 
     /// <summary>Appends under way at once: one is encoded while the other waits for the disk.</summary>
-    private const int Lanes = 2;
+    private const int Lanes = 1;
 
     private readonly Channel<Waiting> _queue = Channel.CreateUnbounded<Waiting>();
     private long _queuedBytes;

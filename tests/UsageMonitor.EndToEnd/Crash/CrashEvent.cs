@@ -23,14 +23,17 @@ internal sealed record CrashEvent(Guid EventId, string UserId, string FeatureNam
             random.Next(3) > 0
                 ? TimeSpan.FromMilliseconds(random.Next(RecentMilliseconds))
                 : TimeSpan.FromMilliseconds(random.NextInt64(BackfillDays * 24L * RecentMilliseconds));
-        DateTimeOffset at = now - age;
         return new CrashEvent(
             NextId(random),
             user % 2 == 0 ? $"person {user}" : new Guid(user, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10).ToString(),
             $"feature {random.Next(Features)}",
-            at.AddTicks(-(at.Ticks % TimeSpan.TicksPerMillisecond)) // as precise as it is written
+            AsWritten(now - age)
         );
     }
+
+    /// <summary>An instant as precise as it is written.</summary>
+    public static DateTimeOffset AsWritten(DateTimeOffset at) =>
+        at.AddTicks(-(at.Ticks % TimeSpan.TicksPerMillisecond));
 
     public string ToLine() =>
         JsonSerializer.Serialize(

@@ -112,8 +112,18 @@ internal sealed class Api : IDisposable
         );
 
     /// <summary>The live stream's lines, as they come.</summary>
-    public async Task<StreamReader> OpenStreamAsync(CancellationToken cancellationToken) =>
-        new(await _http.GetStreamAsync(new Uri("/v1/dashboard/stream", UriKind.Relative), cancellationToken));
+    public async Task<StreamReader> OpenStreamAsync(CancellationToken cancellationToken)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Get, new Uri("/v1/dashboard/stream", UriKind.Relative));
+        request.Headers.Accept.ParseAdd("text/event-stream");
+        HttpResponseMessage response = await _http.SendAsync(
+            request,
+            HttpCompletionOption.ResponseHeadersRead,
+            cancellationToken
+        );
+        response.EnsureSuccessStatusCode();
+        return new StreamReader(await response.Content.ReadAsStreamAsync(cancellationToken));
+    }
 
     /// <summary>The status of a GET.</summary>
     public async Task<HttpStatusCode> StatusAsync(string path)

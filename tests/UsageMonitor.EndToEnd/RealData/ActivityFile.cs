@@ -11,6 +11,10 @@ internal sealed record ActivityFile(string Path)
 {
     private const string Pattern = "*.ndjson.gz";
     private const int SampleSeed = 20_150_517;
+
+    /// <summary>From 2014 on: none of it is in the future.</summary>
+    private const int SampleDaysMax = 3_600;
+
     private static readonly string[] s_sampleNames = ["bakery", "clinic", "ferry", "museum", "quarry", "radio"];
     private static readonly string[] s_sampleTypes = ["add", "change", "use"];
 
@@ -61,9 +65,14 @@ internal sealed record ActivityFile(string Path)
         string[] features = [.. Enumerable.Range(0, random.Next(10, 40)).Select(i => $"feature {i} – ü")];
         var at = new DateTimeOffset(2014, 2, 6, 0, 0, 0, TimeSpan.Zero);
         using var writer = new StreamWriter(new GZipStream(File.Create(path), CompressionLevel.Fastest));
-        for (int i = random.Next(1_000, 3_000); i > 0; i--)
+        int events = random.Next(1_000, 3_000);
+        double meanStepDays = random.Next(2_000, SampleDaysMax) / (double)events;
+        for (int i = 0; i < events; i++)
         {
-            at += TimeSpan.FromMilliseconds(Math.Pow(random.NextDouble(), 8) * TimeSpan.FromDays(20).TotalMilliseconds);
+            // Mostly minutes apart, now and then weeks: the mean of x⁸ over 0–1 is a ninth.
+            at += TimeSpan.FromMilliseconds(
+                Math.Floor(Math.Pow(random.NextDouble(), 8) * 9 * meanStepDays * TimeSpan.FromDays(1).TotalMilliseconds)
+            );
             DateTimeOffset shown = at.ToOffset(TimeSpan.FromMinutes(30 * random.Next(-24, 29)));
             writer.WriteLine(
                 JsonSerializer.Serialize(

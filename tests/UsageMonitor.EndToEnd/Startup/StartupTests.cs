@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.RegularExpressions;
 using UsageMonitor.Contracts;
 using UsageMonitor.EndToEnd.Fixtures;
@@ -9,6 +10,7 @@ namespace UsageMonitor.EndToEnd.Startup;
 public sealed partial class StartupTests : IDisposable
 {
     private const int ConfigurationErrorExitCode = 2;
+    private static readonly TimeSpan StopMax = TimeSpan.FromSeconds(10);
     private readonly TemporaryFolder _folder = new();
     private readonly ServerOptions _options;
 
@@ -74,8 +76,14 @@ public sealed partial class StartupTests : IDisposable
         await using ServerProcess server = await ServerProcess.StartReadyAsync(_options);
         int postmaster = Assert.NotNull(postgres.Postmaster);
         Assert.True(Signals.IsAlive(postmaster));
+        Tenant tenant = await CreateTenantAsync(server);
+        using var page = new Api(server.Address, tenant.Key);
+        using StreamReader stream = await page.OpenStreamAsync(TestContext.Current.CancellationToken);
+        Assert.Equal("event: hello", await stream.ReadLineAsync(TestContext.Current.CancellationToken));
 
+        long asked = Stopwatch.GetTimestamp();
         Assert.Equal(0, await server.StopAsync());
+        Assert.InRange(Stopwatch.GetElapsedTime(asked), TimeSpan.Zero, StopMax); // it waits for no page that is open
 
         Assert.False(Signals.IsAlive(postmaster));
         Assert.Null(postgres.Postmaster); // its file is gone too: there was nothing to recover
