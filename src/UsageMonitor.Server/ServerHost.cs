@@ -86,6 +86,7 @@ internal sealed class ServerHost : IAsyncDisposable
         ServerSettings settings = ServerSettings.Load(builder.Configuration);
         IReadOnlyList<Role> roles = Roles.Expand(settings.Roles);
         ConfigureLogging(builder);
+        ThrowIfTaken(settings);
 
         using ILoggerFactory loggers = LoggerFactory.Create(logging =>
         {
@@ -160,7 +161,7 @@ internal sealed class ServerHost : IAsyncDisposable
         catch (IOException exception)
             when (exception.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException or SocketException)
         {
-            throw new StartException($"Port {settings.Port} is in use. Choose another with --port.", exception);
+            throw PortTaken(settings, exception);
         }
 
         Address = new Uri(
@@ -175,6 +176,30 @@ internal sealed class ServerHost : IAsyncDisposable
 
         Console.WriteLine($"Usage Monitor is ready: {Address.ToString().TrimEnd('/')}");
     }
+
+    // Looked at first, before anything is started or written; Kestrel would say it with a stack trace.
+    private static void ThrowIfTaken(ServerSettings settings)
+    {
+        try
+        {
+            using var listener = new TcpListener(IPAddress.Parse(settings.Address), settings.Port);
+            listener.Start();
+        }
+        catch (SocketException exception) when (exception.SocketErrorCode == SocketError.AddressAlreadyInUse)
+        {
+            throw PortTaken(settings, exception);
+        }
+        catch (SocketException exception)
+        {
+            throw new StartException(
+                $"Cannot listen on {settings.Address} port {settings.Port}: {exception.Message}.",
+                exception
+            );
+        }
+    }
+
+    private static StartException PortTaken(ServerSettings settings, Exception exception) =>
+        new($"Port {settings.Port} is in use. Choose another with --port.", exception);
 
     private async Task<string> StartPostgresAsync(
         ServerSettings settings,

@@ -29,13 +29,14 @@ internal static class UsageStream
         HttpContext context,
         [FromServices] UsageSignal signal,
         [FromServices] TimeProvider time,
+        [FromServices] IHostApplicationLifetime lifetime,
         CancellationToken cancellationToken
     )
     {
         context.Response.Headers.CacheControl = "no-store";
         context.Response.Headers["X-Accel-Buffering"] = "no";
         return TypedResults.ServerSentEvents(
-            ReadAsync(context.GetCaller().EnterpriseId, signal, time, cancellationToken)
+            ReadAsync(context.GetCaller().EnterpriseId, signal, time, lifetime.ApplicationStopping, cancellationToken)
         );
     }
 
@@ -43,9 +44,13 @@ internal static class UsageStream
         Guid enterpriseId,
         UsageSignal signal,
         TimeProvider time,
+        CancellationToken stopping,
         [EnumeratorCancellation] CancellationToken cancellationToken
     )
     {
+        // A server that is told to stop would else wait for every page that is open somewhere.
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, stopping);
+        cancellationToken = ended.Token;
         var news = Channel.CreateBounded<bool>(
             new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite }
         );

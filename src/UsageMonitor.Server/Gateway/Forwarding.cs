@@ -55,7 +55,31 @@ internal static class Forwarding
 
     public static void MapForwarding(this WebApplication app) =>
         // Anonymous here, because the service that answers has the guard that knows what its endpoint demands.
-        app.MapReverseProxy().RequirePermission(Permissions.Anonymous);
+        app.MapReverseProxy(proxy =>
+            {
+                proxy.Use(EndStreamsAtStopAsync);
+                proxy.UseLoadBalancing();
+                proxy.UsePassiveHealthChecks();
+            })
+            .RequirePermission(Permissions.Anonymous);
+
+    // A gateway that is told to stop would else wait for every page that is open somewhere.
+    private static async Task EndStreamsAtStopAsync(HttpContext context, RequestDelegate next)
+    {
+        if (
+            !context.Request.Headers.Accept.ToString().Contains("text/event-stream", StringComparison.OrdinalIgnoreCase)
+        )
+        {
+            await next(context);
+            return;
+        }
+
+        CancellationToken stopping = context
+            .RequestServices.GetRequiredService<IHostApplicationLifetime>()
+            .ApplicationStopping;
+        await using CancellationTokenRegistration ending = stopping.Register(context.Abort);
+        await next(context);
+    }
 
     private static ClusterConfig ClusterOf(string role, string[] addresses) =>
         new()
@@ -75,6 +99,13 @@ internal static class Forwarding
                     Timeout = TimeSpan.FromSeconds(3),
                     Policy = "ConsecutiveFailures",
                     Path = "/health/ready",
+                },
+                // Between two looks: one that most connections fail to is left out at once.
+                Passive = new PassiveHealthCheckConfig
+                {
+                    Enabled = true,
+                    Policy = "TransportFailureRate",
+                    ReactivationPeriod = TimeSpan.FromSeconds(5),
                 },
             },
             Destinations = addresses

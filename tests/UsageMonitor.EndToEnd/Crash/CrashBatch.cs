@@ -20,6 +20,14 @@ internal sealed class CrashBatch
 
     public List<CrashEvent> Valid { get; } = [];
 
+    /// <summary>A request of valid events.</summary>
+    public static CrashBatch Of(IReadOnlyList<CrashEvent> events)
+    {
+        var batch = new CrashBatch(string.Join('\n', events.Select(one => one.ToLine())), events.Count);
+        batch.Valid.AddRange(events);
+        return batch;
+    }
+
     /// <param name="random">Chooses.</param>
     /// <param name="earlier">Events that can be sent again.</param>
     public static CrashBatch Make(Random random, List<CrashEvent> earlier)

@@ -8,14 +8,14 @@ using Xunit;
 namespace UsageMonitor.EndToEnd.Crash;
 
 /// <summary>What must hold of an enterprise after everything: acknowledged ⊆ stored ⊆ sent, once, and counted so.</summary>
-internal sealed class CrashCheck(CrashingServer server, Random random)
+internal sealed class CrashCheck(Uri address, NpgsqlDataSource owner, Random random)
 {
     private static readonly Thoroughness s_thoroughness = new(Ranges: 20, EveryNthUser: 4, HourlyMonths: 3);
 
     /// <returns>What was found, for the test's output.</returns>
     public async Task<string> RunAsync(SentEvents sent)
     {
-        using var api = new Api(server.Address, sent.Tenant.Key);
+        using var api = new Api(address, sent.Tenant.Key);
         LedgerResponse? ledger = null;
         await Eventually.TrueAsync(
             async () => (ledger = await api.LedgerAsync()).Total.Pending == 0,
@@ -38,7 +38,6 @@ internal sealed class CrashCheck(CrashingServer server, Random random)
         const string Sql = """
             SELECT event_id, feature_name, event_timestamp FROM usage_events WHERE enterprise_id = $1
             """;
-        await using NpgsqlDataSource owner = server.Postgres.OpenAsOwner();
         await using NpgsqlCommand command = owner.CreateCommand(Sql);
         command.Parameters.Add(new NpgsqlParameter<Guid> { TypedValue = tenant.EnterpriseId });
         var stored = new List<CrashEvent>();

@@ -7,9 +7,11 @@ namespace UsageMonitor.EndToEnd.Crash;
 /// <summary>A valid event of the load.</summary>
 internal sealed record CrashEvent(Guid EventId, string UserId, string FeatureName, DateTimeOffset At)
 {
+    /// <summary>How old an event may be.</summary>
+    public const int BackfillDays = 400;
+
     private const int Users = 40;
     private const int Features = 6;
-    private const int BackfillDays = 400;
     private const int RecentMilliseconds = 3_600_000;
 
     public Usage Usage => new(UserId, FeatureName, At);

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using Npgsql;
 using UsageMonitor.EndToEnd.Fixtures;
 using Xunit;
 
@@ -21,7 +22,6 @@ public sealed class CrashTests(ITestOutputHelper output)
     /// <summary>A kill comes after at most so many more batches have been acknowledged.</summary>
     private const int BatchesBetweenKillsMax = 60;
 
-    private static readonly TimeSpan RecoveryMax = TimeSpan.FromSeconds(120);
     private static readonly string[] s_zones =
     [
         "Asia/Kolkata",
@@ -51,12 +51,12 @@ public sealed class CrashTests(ITestOutputHelper output)
                 .SelectMany(enterprise => Enumerable.Repeat(enterprise, ClientsPerEnterprise))
                 .Select(enterprise => new CrashClient(server.Address, enterprise, random.Next())),
         ];
-        Task[] running = [.. clients.Select(client => client.RunAsync(stop.Token, abort.Token))];
+        var load = new CrashLoad(clients, clients.Select(client => client.RunAsync(stop.Token, abort.Token)));
         try
         {
-            await KillAsync(server, clients, running, random, kills);
+            await KillAsync(server, load, random, kills);
             await stop.CancelAsync();
-            await Task.WhenAll(running).WaitAsync(RecoveryMax, TestContext.Current.CancellationToken);
+            await load.EndAsync();
         }
         catch
         {
@@ -65,7 +65,8 @@ public sealed class CrashTests(ITestOutputHelper output)
             throw;
         }
 
-        var check = new CrashCheck(server, random);
+        await using NpgsqlDataSource owner = server.Postgres.OpenAsOwner();
+        var check = new CrashCheck(server.Address, owner, random);
         foreach (SentEvents enterprise in enterprises)
         {
             output.WriteLine(await check.RunAsync(enterprise));
@@ -74,12 +75,12 @@ public sealed class CrashTests(ITestOutputHelper output)
         Assert.Equal(0, await server.StopAsync());
     }
 
-    private async Task KillAsync(CrashingServer server, CrashClient[] clients, Task[] running, Random random, int kills)
+    private async Task KillAsync(CrashingServer server, CrashLoad load, Random random, int kills)
     {
         Victim[] victims = [.. s_victims];
         for (int kill = 0; kill < kills; kill++)
         {
-            await MoreAcknowledgedAsync(random.Next(1, BatchesBetweenKillsMax));
+            await load.MoreAcknowledgedAsync(random.Next(1, BatchesBetweenKillsMax));
             if (kill % victims.Length == 0)
             {
                 random.Shuffle(victims); // each as often as the others
@@ -87,7 +88,7 @@ public sealed class CrashTests(ITestOutputHelper output)
 
             string killed = await server.KillAsync(victims[kill % victims.Length]);
             long began = Stopwatch.GetTimestamp();
-            await EachAcknowledgedAsync();
+            await load.EachAcknowledgedAsync();
             output.WriteLine(
                 string.Create(
                     CultureInfo.InvariantCulture,
@@ -95,36 +96,6 @@ public sealed class CrashTests(ITestOutputHelper output)
                 )
             );
         }
-
-        Task MoreAcknowledgedAsync(int batches)
-        {
-            long target = clients.Sum(client => client.AcknowledgedBatches) + batches;
-            return WhileRunningAsync(() => clients.Sum(client => client.AcknowledgedBatches) >= target);
-        }
-
-        // Two more of every client: one of them was not on its way yet when the kill came.
-        Task EachAcknowledgedAsync()
-        {
-            long[] before = [.. clients.Select(client => client.AcknowledgedBatches)];
-            return WhileRunningAsync(() =>
-                clients.Zip(before).All(one => one.First.AcknowledgedBatches >= one.Second + 2)
-            );
-        }
-
-        Task WhileRunningAsync(Func<bool> condition) =>
-            Eventually.TrueAsync(
-                async () =>
-                {
-                    if (Array.Find(running, client => client.IsCompleted) is { } ended)
-                    {
-                        await ended; // by itself it ends only when something is wrong
-                    }
-
-                    return condition();
-                },
-                () => "more batches are acknowledged",
-                RecoveryMax
-            );
     }
 
     private static async Task<List<SentEvents>> CreateAsync(CrashingServer server)
