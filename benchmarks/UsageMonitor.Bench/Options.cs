@@ -7,6 +7,7 @@ internal sealed record Options
 {
     public const string Usage = """
         usage: ./bench [ingest] [options]
+               ./bench active-users [--rounds N] [--quick]   distinct users of 90 days × 10,000 users × 10 features
 
           --rounds N        measured rounds of everything (3)
           --events N        events of a batch round; all are held in memory, 1 KB each (200000)
@@ -26,6 +27,9 @@ internal sealed record Options
     public int Enterprises { get; init; } = 1_000;
     public int SingleSeconds { get; init; } = 10;
     public bool Quick { get; init; }
+
+    /// <summary>Instead of everything else: distinct users of long ranges.</summary>
+    public bool ActiveUsers { get; init; }
     public IReadOnlyList<string> Only { get; init; } = Parts;
     public string? ServerPath { get; init; }
     public string? DataFolder { get; init; }
@@ -51,6 +55,7 @@ internal sealed record Options
             options = name switch
             {
                 "ingest" => options,
+                "active-users" => options with { ActiveUsers = true },
                 "--rounds" => options with { Rounds = Number() },
                 "--events" => options with { Events = Number() },
                 "--enterprises" => options with { Enterprises = Number() },

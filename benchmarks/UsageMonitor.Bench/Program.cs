@@ -49,7 +49,9 @@ internal static class Program
 
         try
         {
-            Report report = await new Bench(options, program, dataFolder, Console.Error).RunAsync();
+            Report report = options.ActiveUsers
+                ? await new ActiveUsersBench(options, program, dataFolder, Console.Error).RunAsync()
+                : await new Bench(options, program, dataFolder, Console.Error).RunAsync();
             report.Print(Console.Out);
             Console.WriteLine($"\n{report.Save(Path.Combine(root, "artifacts", "bench"), options)}");
             if (options.Quick)

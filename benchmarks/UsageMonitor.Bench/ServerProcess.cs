@@ -15,7 +15,7 @@ internal sealed class ServerProcess : IAsyncDisposable
     private const int PollMilliseconds = 100;
     private const int TailLines = 30;
     private const int SignalTerminate = 15;
-    private const string ConnectionStringMark = "connection string:";
+    private const string ConnectionStringMark = "Host=";
 
     private readonly Process _process;
     private readonly Queue<string> _tail = [];
@@ -174,10 +174,9 @@ internal sealed class ServerProcess : IAsyncDisposable
             return;
         }
 
-        int mark = line.IndexOf(ConnectionStringMark, StringComparison.OrdinalIgnoreCase);
-        if (mark >= 0)
+        if (line.StartsWith(ConnectionStringMark, StringComparison.Ordinal))
         {
-            _connectionString.TrySetResult(line[(mark + ConnectionStringMark.Length)..].Trim());
+            _connectionString.TrySetResult(line.Trim());
             return;
         }
 

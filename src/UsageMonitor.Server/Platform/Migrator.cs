@@ -12,7 +12,7 @@ internal static class Migrator
 {
     public const string AppLogin = "usage_monitor_app";
     public const string PipelineLogin = "usage_monitor_pipeline";
-    private const int LoginAttemptsMax = 5;
+    private const int LoginAttemptsMax = 20;
     private const long LockKey = 0x757361676d6f6e; // "usagmon"
 
     /// <param name="owner">A login that may create roles and owns the database; used for nothing else.</param>
@@ -92,30 +92,35 @@ internal static class Migrator
         CancellationToken cancellationToken
     )
     {
-        // Roles belong to the cluster, not to the database: another database's migrator may be making the same ones.
-        string sql = $"""
-            DO $do$ BEGIN
+        // Roles belong to the cluster, not to the database: another database's migrator may be making or altering the same
+        // ones. "Tuple concurrently updated" is tried again in PostgreSQL, since it would cost the connection here.
+        await ExecuteAsync(
+            connection,
+            $"""
+            DO $do$
+            DECLARE
+                attempt int := 1;
+            BEGIN
                 PERFORM pg_advisory_xact_lock({LockKey});
-                IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{login}') THEN
-                    CREATE ROLE {login} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
-                END IF;
-            EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
-            END $do$;
-            ALTER ROLE {login} PASSWORD '{password}';
-            """;
-        for (int attempt = 1; ; attempt++)
-        {
-            try
-            {
-                await ExecuteAsync(connection, sql, cancellationToken);
-                return;
-            }
-            catch (PostgresException exception)
-                when (exception.SqlState == PostgresErrorCodes.InternalError && attempt < LoginAttemptsMax)
-            {
-                // "tuple concurrently updated": the other migrator altered the role in the same moment.
-            }
-        }
+                BEGIN
+                    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{login}') THEN
+                        CREATE ROLE {login} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
+                    END IF;
+                EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+                END;
+                LOOP
+                    BEGIN
+                        ALTER ROLE {login} PASSWORD '{password}';
+                        EXIT;
+                    EXCEPTION WHEN internal_error THEN
+                        IF attempt = {LoginAttemptsMax} THEN RAISE; END IF;
+                        attempt := attempt + 1;
+                    END;
+                END LOOP;
+            END $do$
+            """,
+            cancellationToken
+        );
     }
 
     private static async Task ApplyAsync(

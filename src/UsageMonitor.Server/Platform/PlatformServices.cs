@@ -13,6 +13,9 @@ internal static class PlatformServices
 
         // A cache that is away must not keep the server from starting; it is connected when it comes back.
         options.AbortOnConnectFail = false;
+
+        // Nor may it make anybody wait: what it does not answer is computed.
+        options.BacklogPolicy = BacklogPolicy.FailFast;
         options.ConnectTimeout = RedisConnectMilliseconds;
         services.AddSingleton<IConnectionMultiplexer>(_ => ConnectionMultiplexer.Connect(options));
         services.AddSingleton<UsageSignal>();

@@ -52,8 +52,9 @@ internal sealed partial class UsageSignal(IConnectionMultiplexer redis, ILogger<
         }
     }
 
-    public async Task StartAsync(CancellationToken cancellationToken) =>
-        await redis.GetSubscriber().SubscribeAsync(Channel, (_, message) => Receive(message));
+    // Does not wait: while Redis is away the client keeps the subscription, and subscribes when it is back.
+    public Task StartAsync(CancellationToken cancellationToken) =>
+        redis.GetSubscriber().SubscribeAsync(Channel, (_, message) => Receive(message), CommandFlags.FireAndForget);
 
     public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
