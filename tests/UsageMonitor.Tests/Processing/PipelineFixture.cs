@@ -14,11 +14,15 @@ internal sealed class PipelineFixture : IAsyncDisposable
     private readonly TestDatabase _test;
     private readonly IdentityVersion _version;
 
+    // Of its own, so that faults of the workers' connections leave the test's appends alone.
+    private readonly NpgsqlDataSource _appender;
+
     private PipelineFixture(TestDatabase test)
     {
         _test = test;
         _version = new IdentityVersion(TimeProvider.System);
         Log = new PostgresEventLog(Database.Pipeline, Engines.LogPartitions);
+        _appender = NpgsqlDataSource.Create(test.OwnerConnectionString);
         Enterprises = new EnterpriseDirectory(Database, Engines.MasterKey, _version);
         Months = new MonthPartitions(Database);
     }
@@ -64,7 +68,7 @@ internal sealed class PipelineFixture : IAsyncDisposable
 
     /// <summary>Appends one segment of one enterprise.</summary>
     public Task AppendAsync(EnterpriseInfo enterprise, IEnumerable<ParsedEvent> events, int rejected = 0) =>
-        Log.AppendAsync(
+        new PostgresEventLog(_appender, Engines.LogPartitions).AppendAsync(
             [SegmentCodec.Encode(enterprise.LogPartition, [new SegmentCodec.Block(enterprise, [.. events], rejected)])],
             default
         );
@@ -111,5 +115,9 @@ internal sealed class PipelineFixture : IAsyncDisposable
         return new ParsedEvent(eventId, userId, externalId, feature, "use", microseconds, "{\"n\":1}"u8.ToArray());
     }
 
-    public ValueTask DisposeAsync() => _test.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await _appender.DisposeAsync();
+        await _test.DisposeAsync();
+    }
 }
