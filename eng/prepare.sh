@@ -77,16 +77,20 @@ prepare_server() {
     build server "$root/src/UsageMonitor.Server" "$root/src" "$root/db"
 }
 
-# The browser of the end-to-end tests: Debian's own, since the test library's download is not for offline machines.
-install_browser() {
-    if [[ -x /usr/bin/chromium ]] || ! compgen -G "$root/tests/UsageMonitor.EndToEnd/**.cs" >/dev/null; then
+# What the end-to-end tests drive beside the platform: a browser, and a Redis of the user's own. Debian's packages, since
+# the test library's own download is not for offline machines.
+install_test_engines() {
+    local missing=()
+    [[ -x /usr/bin/chromium ]] || missing+=(chromium)
+    command -v redis-server >/dev/null || missing+=(redis-server)
+    if ((${#missing[@]} == 0)); then
         return
     fi
     if [[ $(id -u) != 0 ]]; then
-        say "chromium is missing, and only root can install it: apt-get install chromium"
+        say "Missing, and only root can install it: apt-get install ${missing[*]}"
         return
     fi
-    say "Installing chromium …"
+    say "Installing ${missing[*]} …"
     DEBIAN_FRONTEND=noninteractive apt-get update -q >&2
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium </dev/null >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" </dev/null >&2
 }

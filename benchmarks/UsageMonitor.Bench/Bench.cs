@@ -45,19 +45,23 @@ internal sealed class Bench(Options options, string program, string dataFolder, 
         );
         await using var baselines = new Baselines(postgres.ConnectionString, batches);
         var insertDuration = TimeSpan.FromSeconds(Math.Max(1, options.SingleSeconds / 2));
-        var (one, two, insert) = (new List<double>(), new List<double>(), new List<double>());
+        var (one, two, json, insert) = (new List<double>(), new List<double>(), new List<double>(), new List<double>());
         for (int round = 1; round <= options.Rounds; round++)
         {
             one.Add(await baselines.CopyAsync(streams: 1));
             two.Add(await baselines.CopyAsync(streams: 2));
+            json.Add(await baselines.CopyAsync(streams: 1, asJson: true));
             insert.Add(await baselines.InsertAsync(insertDuration));
-            Say($"baselines {round}: COPY {one[^1]:N0}/s, two streams {two[^1]:N0}/s, INSERT {insert[^1]:N0}/s");
+            Say(
+                $"baselines {round}: COPY {one[^1]:N0}/s, two streams {two[^1]:N0}/s, jsonb {json[^1]:N0}/s, INSERT {insert[^1]:N0}/s"
+            );
         }
 
-        var limit = new Measure("COPY, one stream (rows/s)", one, IsRate: true);
+        var limit = new Measure("COPY, one stream, properties as text (rows/s)", one, IsRate: true);
         _report.CopyRowsPerSecond = limit.Median;
         _report.Add(limit);
         _report.Add(new Measure("COPY, two streams (rows/s)", two, IsRate: true));
+        _report.Add(new Measure("COPY, one stream, properties as jsonb (rows/s)", json, IsRate: true));
         _report.Add(new Measure("one INSERT per event, 8 connections (rows/s)", insert, IsRate: true));
         _report.Note(
             "Baselines: the same PostgreSQL and settings in a folder of its own, a new table each round after a CHECKPOINT; "

@@ -10,7 +10,7 @@ internal sealed record Options
                ./bench active-users [--rounds N] [--quick]   distinct users of 90 days × 10,000 users × 10 features
 
           --rounds N        measured rounds of everything (3)
-          --events N        events of a batch round; all are held in memory, 1 KB each (200000)
+          --events N        events of a batch round; all are held in memory, 1 KB each (400000)
           --enterprises N   enterprises, in the mission's mix of sizes (1000)
           --seconds N       of a round of single-event requests (10); latency rounds take three times as long
           --only A,B        of: baselines, throughput, singles, latency
@@ -23,7 +23,7 @@ internal sealed record Options
     public static readonly string[] Parts = ["baselines", "throughput", "singles", "latency"];
 
     public int Rounds { get; init; } = 3;
-    public int Events { get; init; } = 200_000;
+    public int Events { get; init; } = 400_000;
     public int Enterprises { get; init; } = 1_000;
     public int SingleSeconds { get; init; } = 10;
     public bool Quick { get; init; }

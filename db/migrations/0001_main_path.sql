@@ -119,7 +119,7 @@ CREATE TABLE log_positions (
     log_partition     smallint    PRIMARY KEY,
     segment_offset    bigint      NOT NULL DEFAULT 0,
     processed_events  bigint      NOT NULL DEFAULT 0,
-    processed_through timestamptz NOT NULL DEFAULT '2000-01-01Z'
+    processed_through timestamptz NOT NULL DEFAULT now()            -- nothing was received before there was a log
 ) WITH (fillfactor = 20);
 
 -- headers and properties are compressed and sealed per enterprise before they come here: PostgreSQL must not try again.

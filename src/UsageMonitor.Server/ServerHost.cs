@@ -265,6 +265,9 @@ internal sealed class ServerHost : IAsyncDisposable
             logging.AddFilter(part, LogLevel.Warning);
         }
 
+        // Its every miss while Redis is away would be an error with a stack trace; /health/ready and UsageSignal tell it.
+        logging.AddFilter("Microsoft.Extensions.Caching", LogLevel.Critical);
+
         // Says at every start that it has warned: see EmbeddedCache.
         logging.AddFilter("ArgParser", LogLevel.Error);
     }

@@ -33,6 +33,9 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
     private long _queuedBytes;
     private int _queuedRequests;
 
+    // Told once when it begins and once when it ends, not for every request of an outage.
+    private volatile bool _failing;
+
     private sealed record Waiting(EnterpriseInfo Enterprise, ParsedBatch Batch, long Bytes, TaskCompletionSource Done);
 
     /// <summary>Returns when the batch's accepted events are durable.</summary>
@@ -112,6 +115,12 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
         try
         {
             await log.AppendAsync(Drafts(taken), CancellationToken.None);
+            if (_failing)
+            {
+                LogAppendWorks();
+            }
+
+            _failing = false;
             foreach (Waiting waiting in taken)
             {
                 waiting.Done.SetResult();
@@ -121,7 +130,12 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
         catch (Exception exception)
 #pragma warning restore CA1031
         {
-            LogAppendFailed(exception, taken.Count);
+            if (!_failing)
+            {
+                LogAppendFailed(exception, taken.Count);
+            }
+
+            _failing = true;
             var failure =
                 exception as EventLogUnavailableException
                 ?? new EventLogUnavailableException("The event log failed.", exception);
@@ -162,9 +176,12 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
         return drafts;
     }
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "Appends work again")]
+    private partial void LogAppendWorks();
+
     [LoggerMessage(
         Level = LogLevel.Error,
-        Message = "An append of {Requests} requests failed; their callers are told to retry"
+        Message = "An append of {Requests} requests failed; their callers are told to retry, as are those that follow until appends work again"
     )]
     private partial void LogAppendFailed(Exception exception, int requests);
 }

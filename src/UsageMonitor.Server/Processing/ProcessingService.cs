@@ -24,7 +24,12 @@ internal sealed partial class ProcessingService(
     public const int PollMilliseconds = 50;
 
     /// <summary>A partition that is not behind rests this long between steps, so that a step has more to share its cost.</summary>
-    public const int StepPauseMilliseconds = 200;
+    public const int StepPauseMilliseconds = 400;
+
+    /// <summary>… and this long when so little comes that a step costs next to nothing.</summary>
+    public const int QuietPauseMilliseconds = 150;
+
+    private const int QuietStepEvents = 50;
 
     /// <summary>A step with as many events was behind: the next follows without a rest.</summary>
     private const int BusyStepEvents = 2_000;
@@ -126,7 +131,8 @@ internal sealed partial class ProcessingService(
         Telemetry.StepSeconds.Record(time.GetElapsedTime(started).TotalSeconds);
         await signal.PublishAsync(partition, outcome.Through, outcome.Enterprises);
         bool busy = outcome.Events >= BusyStepEvents;
-        restUntil[partition] = busy ? 0 : started + (StepPauseMilliseconds * time.TimestampFrequency / 1_000);
+        int pause = outcome.Events < QuietStepEvents ? QuietPauseMilliseconds : StepPauseMilliseconds;
+        restUntil[partition] = busy ? 0 : started + (pause * time.TimestampFrequency / 1_000);
         return busy;
     }
 

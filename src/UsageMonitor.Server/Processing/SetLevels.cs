@@ -4,7 +4,7 @@ namespace UsageMonitor.Server.Processing;
 
 /// <summary>
 /// Keeps the rows of a day's active users few: when a level has <see cref="RowsMax"/>, their union replaces them one level
-/// up, in the step's transaction. Each member is so rewritten once a level, not once a step.
+/// up, in the step's transaction. Each member is so rewritten once a level, not once a step. A day that is over is one row.
 /// </summary>
 internal sealed class SetLevels
 {
@@ -14,10 +14,17 @@ internal sealed class SetLevels
     /// <summary>Days whose counts are remembered; beyond, it starts over.</summary>
     public const int RememberedDaysMax = 100_000;
 
+    /// <summary>The level of a day's only row when the day is over; what comes late begins again at level 0.</summary>
+    public const short OverLevel = 100;
+
+    /// <summary>How far back a new day looks for days of several rows.</summary>
+    private const int OverDaysBack = 8;
+
     private readonly record struct DayKey(Guid EnterpriseId, DateTime Day);
 
     // A hint only, counted from when this worker first met the day; what is united is what the database has.
     private readonly Dictionary<DayKey, int> _steps = [];
+    private readonly Dictionary<Guid, DateTime> _newest = [];
 
     /// <summary>Unites what has become many among the days that a step has touched.</summary>
     public async Task CompactAsync(
@@ -47,15 +54,56 @@ internal sealed class SetLevels
             }
         }
 
-        if (full.Count == 0)
+        Dictionary<DayKey, short> through =
+            full.Count == 0 ? [] : await FindFullAsync(connection, full, cancellationToken);
+        await FindOverAsync(connection, touched, through, cancellationToken);
+        if (through.Count > 0)
+        {
+            await UniteAsync(connection, through, offset, cancellationToken);
+        }
+    }
+
+    /// <summary>Adds the days before an enterprise's newest one that are still of several rows; when a newer one begins they become one.</summary>
+    private async Task FindOverAsync(
+        NpgsqlConnection connection,
+        IReadOnlyList<StepTotals> touched,
+        Dictionary<DayKey, short> through,
+        CancellationToken cancellationToken
+    )
+    {
+        const string Sql = """
+            SELECT kept.enterprise_id, kept.time_bucket
+              FROM unnest($1, $2) AS newest (enterprise_id, time_bucket)
+              JOIN active_user_sets AS kept
+                ON kept.enterprise_id = newest.enterprise_id
+               AND kept.time_bucket >= newest.time_bucket - $3 AND kept.time_bucket < newest.time_bucket
+             GROUP BY 1, 2
+            HAVING count(*) > 1
+            """;
+        var newer = new List<DayKey>();
+        foreach (StepTotals totals in touched.Where(totals => totals.Days.Count > 0))
+        {
+            DateTime newest = totals.Days.Keys.Max();
+            if (newest > _newest.GetValueOrDefault(totals.Enterprise.Id))
+            {
+                newer.Add(new DayKey(totals.Enterprise.Id, newest));
+                _newest[totals.Enterprise.Id] = newest;
+            }
+        }
+
+        if (newer.Count == 0)
         {
             return;
         }
 
-        Dictionary<DayKey, short> through = await FindFullAsync(connection, full, cancellationToken);
-        if (through.Count > 0)
+        await using var command = new NpgsqlCommand(Sql, connection);
+        command.Parameters.Add(new NpgsqlParameter<Guid[]> { TypedValue = [.. newer.Select(day => day.EnterpriseId)] });
+        command.Parameters.Add(new NpgsqlParameter<DateTime[]> { TypedValue = [.. newer.Select(day => day.Day)] });
+        command.Parameters.Add(new NpgsqlParameter<TimeSpan> { TypedValue = TimeSpan.FromDays(OverDaysBack) });
+        await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
         {
-            await UniteAsync(connection, through, offset, cancellationToken);
+            through[new DayKey(reader.GetGuid(0), reader.GetDateTime(1))] = OverLevel;
         }
     }
 

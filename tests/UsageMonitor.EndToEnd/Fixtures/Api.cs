@@ -63,7 +63,7 @@ internal sealed class Api : IDisposable
             new CreateApiKeyRequest("end to end", ["usage:write", "usage:backfill", "usage:read"])
         );
         TimeZoneInfo zone = TimeZoneInfo.FindSystemTimeZoneById(timeZone);
-        return new Tenant(made.EnterpriseId, name, zone, key.ApiKey);
+        return new Tenant(made.EnterpriseId, name, zone, key.ApiKey, email, made.Admin.TemporaryPassword!);
     }
 
     /// <summary>Sends lines of events once.</summary>
@@ -164,4 +164,11 @@ internal sealed class Api : IDisposable
 /// <summary>An enterprise of a test.</summary>
 /// <param name="Zone">Its days and hours.</param>
 /// <param name="Key">An API key with every scope.</param>
-internal sealed record Tenant(Guid EnterpriseId, string Name, TimeZoneInfo Zone, string Key);
+internal sealed record Tenant(
+    Guid EnterpriseId,
+    string Name,
+    TimeZoneInfo Zone,
+    string Key,
+    string AdminEmail,
+    string AdminPassword
+);

@@ -1,7 +1,7 @@
-// Server-sent events say that there is something new; what it is, the page asks for itself. At most once a second, never
+// Server-sent events say that there is something new; what it is, the page asks for itself. At most every 0.4 s, never
 // in a hidden tab, and after a failure at growing intervals.
 
-const refreshIntervalMilliseconds = 1_000;
+const refreshIntervalMilliseconds = 400;
 const retryMillisecondsMin = 1_000;
 const retryMillisecondsMax = 30_000;
 
