@@ -129,10 +129,11 @@ CREATE TABLE log_segments (
     appended_at    timestamptz NOT NULL,             -- never falls within a partition; it is its events' received_at
     event_count    int         NOT NULL,
     tallies        bytea       NOT NULL,             -- per enterprise what was received: accepted + rejected; see TallyCodec
-    headers        bytea       STORAGE EXTERNAL NOT NULL,
-    properties     bytea       STORAGE EXTERNAL NOT NULL,
+    headers        bytea       NOT NULL,
+    properties     bytea       NOT NULL,
     PRIMARY KEY (log_partition, segment_offset, appended_at)
 ) PARTITION BY RANGE (appended_at);
+ALTER TABLE log_segments ALTER headers SET STORAGE EXTERNAL, ALTER properties SET STORAGE EXTERNAL;
 
 ------------------------------------------------------------------------------------------------ what processing stores
 
@@ -179,10 +180,11 @@ CREATE TABLE active_user_sets (
     time_bucket    timestamptz NOT NULL,             -- the local day
     level          smallint    NOT NULL,
     segment_offset bigint      NOT NULL,             -- of the step that wrote the row
-    members        bytea       STORAGE EXTERNAL NOT NULL,  -- feature → user ordinals
-    hourly_members bytea       STORAGE EXTERNAL NOT NULL,  -- local hour → feature → user ordinals
+    members        bytea       NOT NULL,  -- feature → user ordinals
+    hourly_members bytea       NOT NULL,  -- local hour → feature → user ordinals
     PRIMARY KEY (enterprise_id, time_bucket, level, segment_offset)
 ) PARTITION BY RANGE (time_bucket);
+ALTER TABLE active_user_sets ALTER members SET STORAGE EXTERNAL, ALTER hourly_members SET STORAGE EXTERNAL;
 
 -- received = accepted + rejected; accepted = stored + duplicate, and what the log still holds is pending.
 CREATE TABLE usage_ledger (

@@ -11,25 +11,29 @@ namespace UsageMonitor.Tests.Processing;
 /// <summary>A database with enterprises and the pipeline's parts over it, without HTTP: for what only its seams can show.</summary>
 internal sealed class PipelineFixture : IAsyncDisposable
 {
-    private readonly TestDatabase _test;
+    private readonly TestDatabase? _test;
     private readonly IdentityVersion _version;
 
     // Of its own, so that faults of the workers' connections leave the test's appends alone.
     private readonly NpgsqlDataSource _appender;
 
     private PipelineFixture(TestDatabase test)
+        : this(test.Database, test.OwnerConnectionString) => _test = test;
+
+    /// <summary>Over a database that somebody else made and disposes.</summary>
+    public PipelineFixture(Database database, string ownerConnectionString)
     {
-        _test = test;
+        (Database, OwnerConnectionString) = (database, ownerConnectionString);
         _version = new IdentityVersion(TimeProvider.System);
         Log = new PostgresEventLog(Database.Pipeline, Engines.LogPartitions);
-        _appender = NpgsqlDataSource.Create(test.OwnerConnectionString);
+        _appender = NpgsqlDataSource.Create(ownerConnectionString);
         Enterprises = new EnterpriseDirectory(Database, Engines.MasterKey, _version);
         Months = new MonthPartitions(Database);
     }
 
-    public Database Database => _test.Database;
+    public Database Database { get; }
 
-    public string OwnerConnectionString => _test.OwnerConnectionString;
+    public string OwnerConnectionString { get; }
 
     public IEventLog Log { get; }
 
@@ -118,6 +122,9 @@ internal sealed class PipelineFixture : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await _appender.DisposeAsync();
-        await _test.DisposeAsync();
+        if (_test is not null)
+        {
+            await _test.DisposeAsync();
+        }
     }
 }
