@@ -17,7 +17,8 @@ namespace UsageMonitor.Server.Processing;
 /// </para>
 /// <para>
 /// The commit need not wait for the disk: a step that is lost with PostgreSQL's last moments is lost with its position,
-/// and its segments, which were durable before their senders were answered, are processed again.
+/// and its segments, which were durable before their senders were answered, are processed again. Only a step that
+/// creates users waits, because their numbers are remembered: see <see cref="UserOrdinals"/>.
 /// </para>
 /// </remarks>
 internal sealed class PartitionStep(

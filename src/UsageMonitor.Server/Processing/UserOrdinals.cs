@@ -142,6 +142,11 @@ internal sealed class UserOrdinals
               FROM unnest($1, $2, $3, $4) AS seen (enterprise_id, user_id, ordinal, external_id)
             """;
         await using var batch = new NpgsqlBatch(connection);
+
+        // A step that creates users waits for the disk after all. Their numbers are remembered here, beyond the
+        // transaction: were the step lost with PostgreSQL's last moments, the same numbers would be given to others.
+        // What another worker has created can be seen only once it is durable, for the same reason.
+        batch.BatchCommands.Add(new NpgsqlBatchCommand("SET LOCAL synchronous_commit = on"));
         batch.BatchCommands.Add(
             new NpgsqlBatchCommand(Sql)
             {
