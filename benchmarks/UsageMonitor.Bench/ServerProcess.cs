@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using Npgsql;
 
 namespace UsageMonitor.Bench;
 
@@ -39,6 +40,24 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     /// <summary>Of the owner; only of <see cref="StartPostgresAsync"/>.</summary>
     public string ConnectionString => _connectionString.Task.Result;
+
+    /// <summary>A checkpoint of the platform's PostgreSQL, as it makes one itself every five minutes: WAL files to reuse are left by it.</summary>
+    public async Task CheckpointAsync()
+    {
+        const int SocketFolderLine = 4;
+        string postgres = Path.Combine(DataFolder, "postgres");
+        var owner = new NpgsqlConnectionStringBuilder
+        {
+            Host = (await File.ReadAllLinesAsync(Path.Combine(postgres, "postmaster.pid")))[SocketFolderLine],
+            Username = "usage_monitor",
+            Password = (await File.ReadAllTextAsync(postgres + ".password")).Trim(),
+            Database = "usage_monitor",
+            Pooling = false,
+        };
+        await using var source = NpgsqlDataSource.Create(owner);
+        await using NpgsqlCommand checkpoint = source.CreateCommand("CHECKPOINT");
+        await checkpoint.ExecuteNonQueryAsync();
+    }
 
     /// <summary>Starts <c>usage-monitor serve</c> and waits until it is ready.</summary>
     public static async Task<ServerProcess> ServeAsync(string program, string dataFolder, string logLevel)

@@ -21,7 +21,10 @@ internal static partial class PostgresSettings
         ("wal_level", "replica"),
         // Few and spread checkpoints: after one, every page is written whole once more.
         ("max_wal_size", "4GB"),
-        ("checkpoint_timeout", "15min"),
+        ("checkpoint_timeout", "5min"),
+        // A checkpoint leaves so much of old WAL to write over. To make and fill a new file takes tens of milliseconds,
+        // and every commit that comes meanwhile waits: it is the tail of the acknowledgements.
+        ("min_wal_size", "1GB"),
         ("checkpoint_completion_target", "0.9"),
         ("wal_compression", "off"), // this build has only pglz, and what is large comes compressed and sealed
         ("shared_buffers", SharedBuffers()),
