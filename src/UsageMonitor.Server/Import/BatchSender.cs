@@ -1,6 +1,7 @@
 using System.IO.Compression;
 using System.Net;
 using System.Net.Http.Headers;
+using System.Net.Sockets;
 using System.Text.Json;
 using UsageMonitor.Contracts;
 
@@ -143,7 +144,7 @@ internal sealed class BatchSender : IDisposable
                 asked = RetryAfter(response);
                 response.Dispose();
             }
-            catch (Exception error) when (error is HttpRequestException or IOException)
+            catch (Exception error) when (error is HttpRequestException or IOException or SocketException)
             {
                 reason = error.Message;
             }

@@ -67,7 +67,8 @@ internal sealed class CrashClient(Uri server, SentEvents sent, int seed)
             Interlocked.Increment(ref _acknowledgedBatches);
             return true;
         }
-        catch (Exception exception) when (exception is HttpRequestException or IOException)
+        catch (Exception exception)
+            when (exception is HttpRequestException or IOException or System.Net.Sockets.SocketException)
         {
             return false; // the connection broke: nobody knows what became of the batch
         }

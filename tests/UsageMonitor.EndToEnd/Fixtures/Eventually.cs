@@ -27,7 +27,13 @@ internal static class Eventually
                     return;
                 }
             }
-            catch (Exception exception) when (exception is HttpRequestException or IOException or ApiException)
+            catch (Exception exception)
+                when (exception
+                        is HttpRequestException
+                            or IOException
+                            or System.Net.Sockets.SocketException
+                            or ApiException
+                )
             {
                 last = exception;
             }
