@@ -1,7 +1,13 @@
 using UsageMonitor.Server.Dashboard;
 using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
+using UsageMonitor.Server.Identity.Access;
+using UsageMonitor.Server.Identity.People;
+using UsageMonitor.Server.Identity.Provisioning;
+using UsageMonitor.Server.Identity.SecondFactors;
+using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Ingestion;
+using UsageMonitor.Server.Policies;
 using UsageMonitor.Server.Processing;
 using UsageMonitor.Server.Web;
 
@@ -23,8 +29,15 @@ internal static class Roles
         new(Gateway, "answers clients; forwards what other processes serve") { Map = app => app.MapForwarding() },
         new(Identity, "signs people in and out")
         {
-            Map = app => app.MapAuthEndpoints(),
-            Paths = ["/v1/auth", "/.well-known"],
+            Map = app =>
+            {
+                app.MapAuthEndpoints();
+                app.MapAccountLinkEndpoints();
+                app.MapSecondFactorEndpoints();
+                app.MapOwnAccountEndpoints();
+                app.MapScimEndpoints();
+            },
+            Paths = ["/v1/auth", "/v1/me", "/scim", "/.well-known"],
         },
         new(Ingestion, "takes usage events and makes them durable")
         {
@@ -32,6 +45,7 @@ internal static class Roles
             Map = app =>
             {
                 app.MapIngestion();
+                app.MapCheckEndpoint();
                 app.MapPipelineHealth();
             },
             Paths = ["/v1/usage", "/health/pipeline"],
@@ -50,12 +64,19 @@ internal static class Roles
             },
             Paths = ["/v1/dashboard", "/v1/admin/usage/ledger", ""],
         },
-        new(Admin, "enterprises and API keys")
+        new(Admin, "enterprises, people, roles, keys and policies")
         {
             Map = app =>
             {
                 app.MapEnterpriseEndpoints();
+                app.MapKeyEndpoints();
                 app.MapApiKeyEndpoints();
+                app.MapPeopleEndpoints();
+                app.MapRoleEndpoints();
+                app.MapGroupEndpoints();
+                app.MapSecuritySettingsEndpoints();
+                app.MapIdentityProviderEndpoints();
+                app.MapPolicyEndpoints();
             },
             Paths = ["/v1/platform", "/v1/admin"],
         },

@@ -9,6 +9,7 @@ using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Platform.Embedded;
+using UsageMonitor.Server.Policies;
 using UsageMonitor.Server.Web;
 
 namespace UsageMonitor.Server;
@@ -110,6 +111,7 @@ internal sealed class ServerHost : IAsyncDisposable
         services.AddPlatform(redis);
         services.AddIdentityServices();
         services.AddGatewayServices();
+        services.AddPolicies();
         services.AddForwarding(builder.Configuration, Roles.PathsBeyond(roles));
         services.AddOpenApiDocument();
         services.Configure<HostOptions>(options => options.ShutdownTimeout = ShutdownTimeMax);

@@ -5,7 +5,13 @@ using UsageMonitor.Server.Platform;
 namespace UsageMonitor.Server.Demo;
 
 /// <summary>Makes the demo's enterprises where they are missing, each with an admin whose password is shown once.</summary>
-internal sealed class DemoEnterprises(Database database, Enterprises enterprises, Users users, IdentityVersion version)
+internal sealed class DemoEnterprises(
+    Database database,
+    Enterprises enterprises,
+    Users users,
+    Passwords passwords,
+    IdentityVersion version
+)
 {
     private const long CreationLock = 0x756d64656d6f; // "umdemo"
 
@@ -40,9 +46,7 @@ internal sealed class DemoEnterprises(Database database, Enterprises enterprises
             transaction,
             demo.EnterpriseId,
             dataKey,
-            demo.AdminEmail,
-            password,
-            RolePermissions.EnterpriseAdmin,
+            new NewPerson(demo.AdminEmail, null, passwords.Hash(password), [RolePermissions.EnterpriseAdmin]),
             cancellationToken
         );
         DateTimeOffset createdAt = (await ReadCreatedAtAsync(transaction, demo, cancellationToken))!.Value;

@@ -1,6 +1,8 @@
 using Npgsql;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
+using IPAddress = System.Net.IPAddress;
+using IPNetwork = System.Net.IPNetwork;
 
 namespace UsageMonitor.Server.Gateway;
 
@@ -11,6 +13,7 @@ namespace UsageMonitor.Server.Gateway;
 internal sealed partial class Guard(RequestDelegate next, CredentialCache credentials, ILogger<Guard> logger)
 {
     private const string SignInPath = "/sign-in";
+    private const string SetUpPath = "/account/second-factor";
     private const string ApiPath = "/v1";
     private const string RetryAfterSeconds = "1";
 
@@ -83,8 +86,18 @@ internal sealed partial class Guard(RequestDelegate next, CredentialCache creden
             return context.WriteProblemAsync(403, "enterprise_suspended", "Your enterprise is suspended.");
         }
 
+        if (credential.Networks is { } networks && !IsFrom(networks, context.Connection.RemoteIpAddress))
+        {
+            return context.WriteProblemAsync(403, "address_not_allowed", "This key may not be used from your address.");
+        }
+
         if (!credential.Caller.May(permission))
         {
+            if (IsSettingUp(credential.Caller))
+            {
+                return RefuseUntilSetUp(context);
+            }
+
             return context.WriteProblemAsync(403, "forbidden", $"This needs the permission {permission}.");
         }
 
@@ -99,6 +112,35 @@ internal sealed partial class Guard(RequestDelegate next, CredentialCache creden
 
         context.Features.Set(credential.Caller);
         return next(context);
+    }
+
+    private static bool IsFrom(IReadOnlyList<IPNetwork> networks, IPAddress? address)
+    {
+        if (address is { IsIPv4MappedToIPv6: true })
+        {
+            address = address.MapToIPv4();
+        }
+
+        return address is not null && networks.Any(network => network.Contains(address));
+    }
+
+    private static bool IsSettingUp(Caller caller) =>
+        caller.May(Permissions.SettingUp) && !caller.May(Permissions.Person);
+
+    private static Task RefuseUntilSetUp(HttpContext context)
+    {
+        if (WantsPage(context.Request))
+        {
+            context.Response.StatusCode = StatusCodes.Status303SeeOther;
+            context.Response.Headers.Location = context.Request.PathBase + SetUpPath;
+            return Task.CompletedTask;
+        }
+
+        return context.WriteProblemAsync(
+            403,
+            "second_factor_required",
+            "Your enterprise asks for a second factor. Set one up first."
+        );
     }
 
     private static Task RefuseUnknown(HttpContext context, CredentialKind kind)

@@ -81,7 +81,11 @@ internal static class AuthEndpoints
         );
         if (result.Person is { } person)
         {
-            return Tokens(context, await sessions.BeginAsync(person, cancellationToken));
+            var proof = new SignInProof(SignInProof.Password, null);
+            return Tokens(
+                context,
+                await sessions.BeginAsync(person, proof, SessionClient.Of(context), cancellationToken)
+            );
         }
 
         switch (result.Outcome)
@@ -149,7 +153,7 @@ internal static class AuthEndpoints
             caller.Email,
             [
                 .. caller
-                    .Permissions.Where(permission => permission != Permissions.Authenticated)
+                    .Permissions.Where(permission => permission.Contains(':', StringComparison.Ordinal))
                     .Order(StringComparer.Ordinal),
             ]
         );

@@ -23,12 +23,19 @@ internal sealed class BrowserSessions(PasswordSignIn signIn, Sessions sessions, 
         );
         if (result.Person is { } person)
         {
-            await EndCurrentAsync(context);
-            string token = await sessions.BeginInBrowserAsync(person, cancellationToken);
-            context.Response.Cookies.Append(CookieName, token, Options(context, Sessions.BrowserLifetime));
+            await BeginAsync(context, person, new SignInProof(SignInProof.Password, null));
         }
 
         return result;
+    }
+
+    /// <summary>Begins a session of a person who has proven who they are, in place of the one the browser had.</summary>
+    public async Task BeginAsync(HttpContext context, Person person, SignInProof proof)
+    {
+        await EndCurrentAsync(context);
+        var client = SessionClient.Of(context);
+        string token = await sessions.BeginInBrowserAsync(person, proof, client, context.RequestAborted);
+        context.Response.Cookies.Append(CookieName, token, Options(context, Sessions.BrowserLifetime));
     }
 
     /// <summary>Ends the session, everywhere, and takes the cookie away.</summary>
@@ -47,7 +54,8 @@ internal sealed class BrowserSessions(PasswordSignIn signIn, Sessions sessions, 
         PresentedCredential presented = PresentedCredential.Of(context.Request);
         if (
             presented.Kind == CredentialKind.Cookie
-            && await credentials.FindAsync(presented, context.RequestAborted) is { SessionId: { } sessionId } current
+            && await credentials.FindAsync(presented, context.RequestAborted)
+                is { Caller.SessionId: { } sessionId } current
         )
         {
             await sessions.EndAsync(current.Caller.EnterpriseId, sessionId, context.RequestAborted);

@@ -1,21 +1,19 @@
 using System.Collections.Concurrent;
 using UsageMonitor.Server.Platform;
+using IPNetwork = System.Net.IPNetwork;
 
 namespace UsageMonitor.Server.Identity;
 
 /// <summary>A credential that was found good.</summary>
 /// <param name="Kind">What it is; the same bytes in another place are not the same credential.</param>
 /// <param name="Caller">Whose it is; one object for all its requests.</param>
-/// <param name="SessionId">The sign-in it came of, or null for an API key.</param>
 /// <param name="IsSuspended">Its enterprise may not do anything.</param>
 /// <param name="ExpiresAt">When it ends by itself.</param>
-internal sealed record Credential(
-    CredentialKind Kind,
-    Caller Caller,
-    Guid? SessionId,
-    bool IsSuspended,
-    DateTimeOffset ExpiresAt
-);
+internal sealed record Credential(CredentialKind Kind, Caller Caller, bool IsSuspended, DateTimeOffset ExpiresAt)
+{
+    /// <summary>Where an API key may be used from, or null: anywhere.</summary>
+    public IReadOnlyList<IPNetwork>? Networks { get; init; }
+}
 
 /// <summary>
 /// Who is behind a credential, from memory while nothing about identity changes anywhere. A hit costs one SHA-256, takes no

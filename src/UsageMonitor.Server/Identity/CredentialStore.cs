@@ -1,4 +1,4 @@
-using System.Collections.Frozen;
+using System.Net;
 using Npgsql;
 using UsageMonitor.Server.Platform;
 
@@ -25,15 +25,18 @@ internal sealed class CredentialStore(
         };
 
     private const string FindApiKey = """
-        SELECT enterprise_id, api_key_id, scopes FROM api_keys WHERE key_hash = $1 AND revoked_at IS NULL
+        SELECT enterprise_id, api_key_id, scopes, expires_at, networks FROM api_keys
+        WHERE key_hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
         """;
 
     private async Task<Credential?> ReadApiKeyAsync(byte[] hash)
     {
         Caller caller;
+        DateTimeOffset expiresAt;
+        IPNetwork[]? networks;
         await using (ScopedTransaction lookup = await database.OpenLookupAsync(hash, CancellationToken.None))
         {
-            await using NpgsqlCommand command = lookup.Command(FindApiKey, hash);
+            await using NpgsqlCommand command = lookup.Command(FindApiKey, hash, time.GetUtcNow());
             await using NpgsqlDataReader reader = await command.ExecuteReaderAsync();
             if (!await reader.ReadAsync())
             {
@@ -46,10 +49,12 @@ internal sealed class CredentialStore(
                 ApiKeyId = reader.GetGuid(1),
                 Permissions = RolePermissions.OfScopes(reader.GetFieldValue<string[]>(2)),
             };
+            expiresAt = reader.IsDBNull(3) ? DateTimeOffset.MaxValue : reader.GetFieldValue<DateTimeOffset>(3);
+            networks = reader.IsDBNull(4) ? null : reader.GetFieldValue<IPNetwork[]>(4);
         }
 
         return await enterprises.FindAsync(caller.EnterpriseId, CancellationToken.None) is { } enterprise
-            ? new Credential(CredentialKind.ApiKey, caller, null, enterprise.IsSuspended, DateTimeOffset.MaxValue)
+            ? new Credential(CredentialKind.ApiKey, caller, enterprise.IsSuspended, expiresAt) { Networks = networks }
             : null;
     }
 
@@ -100,11 +105,10 @@ internal sealed class CredentialStore(
     }
 
     private const string FindSession = """
-        SELECT s.user_id, s.expires_at, u.email,
-               ARRAY(SELECT r.role_name FROM user_roles r WHERE r.enterprise_id = s.enterprise_id AND r.user_id = s.user_id)
+        SELECT s.user_id, s.expires_at, u.email, s.method = 'password' AND s.second_factor IS NULL
         FROM sessions s JOIN users u ON u.enterprise_id = s.enterprise_id AND u.user_id = s.user_id
         WHERE s.enterprise_id = $1 AND s.session_id = $2 AND s.revoked_at IS NULL AND s.expires_at > $3
-          AND u.email IS NOT NULL
+          AND u.email IS NOT NULL AND u.deactivated_at IS NULL
         """;
 
     private async Task<Credential?> ReadSessionAsync(
@@ -119,21 +123,34 @@ internal sealed class CredentialStore(
             return null;
         }
 
-        await using NpgsqlCommand command = own.Command(FindSession, enterpriseId, sessionId, time.GetUtcNow());
-        await using NpgsqlDataReader reader = await command.ExecuteReaderAsync();
-        if (!await reader.ReadAsync())
+        Guid userId;
+        DateTimeOffset expiresAt;
+        string email;
+        bool passwordOnly;
+        await using (NpgsqlCommand command = own.Command(FindSession, enterpriseId, sessionId, time.GetUtcNow()))
         {
-            return null;
+            await using NpgsqlDataReader reader = await command.ExecuteReaderAsync();
+            if (!await reader.ReadAsync())
+            {
+                return null;
+            }
+
+            userId = reader.GetGuid(0);
+            expiresAt = reader.GetFieldValue<DateTimeOffset>(1);
+            email = Users.OpenEmail(enterprise.DataKey, enterpriseId, reader.GetFieldValue<byte[]>(2));
+            passwordOnly = reader.GetBoolean(3);
         }
 
-        FrozenSet<string> permissions = RolePermissions.Of(reader.GetFieldValue<string[]>(3));
+        ResolvedRoles roles = await RoleResolver.ResolveAsync(own, enterpriseId, userId, CancellationToken.None);
         var caller = new Caller
         {
             EnterpriseId = enterpriseId,
-            UserId = reader.GetGuid(0),
-            Email = Users.OpenEmail(enterprise.DataKey, enterpriseId, reader.GetFieldValue<byte[]>(2)),
-            Permissions = permissions,
+            UserId = userId,
+            SessionId = sessionId,
+            Email = email,
+            Permissions =
+                enterprise.SecondFactorRequired && passwordOnly ? RolePermissions.WhileSettingUp : roles.Permissions,
         };
-        return new Credential(kind, caller, sessionId, enterprise.IsSuspended, reader.GetFieldValue<DateTimeOffset>(1));
+        return new Credential(kind, caller, enterprise.IsSuspended, expiresAt);
     }
 }

@@ -40,6 +40,7 @@ internal static class EnterpriseEndpoints
         Database database,
         Enterprises enterprises,
         Users users,
+        Passwords passwords,
         IdentityVersion version,
         CancellationToken cancellationToken
     )
@@ -66,9 +67,7 @@ internal static class EnterpriseEndpoints
                 transaction,
                 enterpriseId,
                 dataKey,
-                email,
-                password,
-                RolePermissions.EnterpriseAdmin,
+                new NewPerson(email, null, passwords.Hash(password), [RolePermissions.EnterpriseAdmin]),
                 cancellationToken
             );
         }

@@ -1,3 +1,7 @@
+using UsageMonitor.Server.Identity.Access;
+using UsageMonitor.Server.Identity.People;
+using UsageMonitor.Server.Identity.SecondFactors;
+using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity;
@@ -22,5 +26,9 @@ internal static class IdentityServices
             .AddSingleton<CredentialStore>()
             .AddSingleton<CredentialCache>()
             .AddSingleton<BrowserSessions>()
-            .AddSingleton<OperatorBootstrap>();
+            .AddSingleton<OperatorBootstrap>()
+            .AddPeople()
+            .AddSecondFactors()
+            .AddAccess()
+            .AddSingleSignOn();
 }

@@ -10,6 +10,7 @@ internal sealed class OperatorBootstrap(
     MasterKey masterKey,
     Enterprises enterprises,
     Users users,
+    Passwords passwords,
     IdentityVersion version
 )
 {
@@ -61,9 +62,7 @@ internal sealed class OperatorBootstrap(
             transaction,
             Guid.Empty,
             dataKey,
-            email,
-            given ?? printed!,
-            RolePermissions.Operator,
+            new NewPerson(email, null, passwords.Hash(given ?? printed!), [RolePermissions.Operator]),
             cancellationToken
         );
         await version.CommitAsync(transaction, cancellationToken);

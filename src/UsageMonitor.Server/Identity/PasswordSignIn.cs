@@ -38,11 +38,8 @@ internal sealed partial class PasswordSignIn(
 )
 {
     private const string FindByEmail = """
-        SELECT enterprise_id, user_id, password_hash FROM users WHERE email_hash = $1
-        """;
-
-    private const string FindRoles = """
-        SELECT role_name FROM user_roles WHERE enterprise_id = $1 AND user_id = $2 ORDER BY role_name
+        SELECT enterprise_id, user_id, password_hash FROM users
+        WHERE email_hash = $1 AND deactivated_at IS NULL
         """;
 
     public async Task<LoginResult> CheckAsync(
@@ -77,30 +74,8 @@ internal sealed partial class PasswordSignIn(
         }
 
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(user.EnterpriseId, cancellationToken);
-        IReadOnlyList<string> roles = await RolesAsync(own, user.EnterpriseId, user.UserId, cancellationToken);
-        return new LoginResult(SignInOutcome.SignedIn, new Person(user.EnterpriseId, user.UserId, email!, roles));
-    }
-
-    /// <param name="transaction">In the enterprise's scope.</param>
-    /// <param name="enterpriseId">The enterprise.</param>
-    /// <param name="userId">The person.</param>
-    /// <param name="cancellationToken">Cancels.</param>
-    public static async Task<IReadOnlyList<string>> RolesAsync(
-        ScopedTransaction transaction,
-        Guid enterpriseId,
-        Guid userId,
-        CancellationToken cancellationToken
-    )
-    {
-        var roles = new List<string>();
-        await using NpgsqlCommand command = transaction.Command(FindRoles, enterpriseId, userId);
-        await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
-        while (await reader.ReadAsync(cancellationToken))
-        {
-            roles.Add(reader.GetString(0));
-        }
-
-        return roles;
+        ResolvedRoles roles = await RoleResolver.ResolveAsync(own, user.EnterpriseId, user.UserId, cancellationToken);
+        return new LoginResult(SignInOutcome.SignedIn, new Person(user.EnterpriseId, user.UserId, email!, roles.Names));
     }
 
     private async Task<(Guid, Guid, string?)?> FindAsync(byte[] emailHash, CancellationToken cancellationToken)

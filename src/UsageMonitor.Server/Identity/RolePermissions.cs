@@ -3,7 +3,7 @@ using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity;
 
-/// <summary>What each role may do, and what an API key may be given.</summary>
+/// <summary>What each built-in role may do, and what an API key may be given.</summary>
 internal static class RolePermissions
 {
     /// <summary>Runs the platform: makes enterprises, sees nobody's usage.</summary>
@@ -12,24 +12,82 @@ internal static class RolePermissions
     /// <summary>Administers one enterprise.</summary>
     public const string EnterpriseAdmin = "EnterpriseAdmin";
 
+    /// <summary>Reads the numbers.</summary>
+    public const string Analyst = "Analyst";
+
+    /// <summary>Sees who may do what and what was done, and changes nothing.</summary>
+    public const string Auditor = "Auditor";
+
+    /// <summary>Sees what is recorded of themselves.</summary>
+    public const string Employee = "Employee";
+
     /// <summary>The scopes of API keys.</summary>
     public static readonly FrozenSet<string> Scopes = FrozenSet.Create(
         Permissions.UsageWrite,
         Permissions.UsageBackfill,
-        Permissions.UsageRead
+        Permissions.UsageCheck,
+        Permissions.UsageRead,
+        Permissions.DecisionsRead,
+        Permissions.ProvisioningWrite
     );
 
-    private static readonly FrozenDictionary<string, string[]> Table = new Dictionary<string, string[]>
+    /// <summary>What a person may do who has yet to set up the second factor that their enterprise asks for.</summary>
+    public static readonly FrozenSet<string> WhileSettingUp = FrozenSet.Create(
+        Permissions.Authenticated,
+        Permissions.SettingUp
+    );
+
+    /// <summary>The built-in roles with their permissions; <see cref="Operator"/> is of the platform only, the others of enterprises only.</summary>
+    public static readonly FrozenDictionary<string, string[]> BuiltIn = new Dictionary<string, string[]>
     {
-        [Operator] = [Permissions.EnterprisesWrite],
-        [EnterpriseAdmin] = [Permissions.UsageRead, Permissions.ApiKeysWrite],
+        [Operator] =
+        [
+            Permissions.EnterprisesWrite,
+            Permissions.PlatformWrite,
+            Permissions.PeopleRead,
+            Permissions.PeopleWrite,
+            Permissions.SettingsRead,
+            Permissions.SettingsWrite,
+        ],
+        [EnterpriseAdmin] =
+        [
+            Permissions.UsageRead,
+            Permissions.UsageCheck,
+            Permissions.ApiKeysRead,
+            Permissions.ApiKeysWrite,
+            Permissions.PeopleRead,
+            Permissions.PeopleWrite,
+            Permissions.RolesRead,
+            Permissions.RolesWrite,
+            Permissions.PoliciesRead,
+            Permissions.PoliciesWrite,
+            Permissions.DecisionsRead,
+            Permissions.SettingsRead,
+            Permissions.SettingsWrite,
+        ],
+        [Analyst] = [Permissions.UsageRead, Permissions.DecisionsRead],
+        [Auditor] =
+        [
+            Permissions.ApiKeysRead,
+            Permissions.PeopleRead,
+            Permissions.RolesRead,
+            Permissions.PoliciesRead,
+            Permissions.DecisionsRead,
+            Permissions.SettingsRead,
+        ],
+        [Employee] = [],
     }.ToFrozenDictionary();
 
-    /// <summary>What a person with these roles may do; a role this version does not know gives nothing.</summary>
-    public static FrozenSet<string> Of(IEnumerable<string> roles) =>
+    /// <summary>What a person with these roles may do; a role that nobody knows gives nothing.</summary>
+    /// <param name="roles">Built-in and own.</param>
+    /// <param name="ownRoles">The permissions of the enterprise's own roles among them.</param>
+    public static FrozenSet<string> Of(IEnumerable<string> roles, IEnumerable<string> ownRoles) =>
         roles
-            .SelectMany(role => Table.GetValueOrDefault(role, []))
+            .SelectMany(role => BuiltIn.GetValueOrDefault(role, []))
+            .Concat(ownRoles)
             .Append(Permissions.Authenticated)
+            .Append(Permissions.SettingUp)
+            .Append(Permissions.Person)
             .ToFrozenSet(StringComparer.Ordinal);
 
     /// <summary>What a key with these scopes may do.</summary>

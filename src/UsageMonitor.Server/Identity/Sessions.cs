@@ -1,10 +1,43 @@
 using System.Buffers.Text;
 using System.Security.Cryptography;
 using System.Text;
+using System.Text.Json;
 using Npgsql;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity;
+
+/// <summary>How a person has proven who they are.</summary>
+/// <param name="Method"><see cref="Password"/> or <see cref="SingleSignOn"/>.</param>
+/// <param name="SecondFactor"><c>totp</c>, <c>passkey</c>, <c>recovery</c>, or null: none of ours.</param>
+internal sealed record SignInProof(string Method, string? SecondFactor)
+{
+    public const string Password = "password";
+    public const string SingleSignOn = "sso";
+}
+
+/// <summary>From where a session was begun, so that people know their own again in a list. Kept sealed.</summary>
+internal sealed record SessionClient(string? Address, string? UserAgent)
+{
+    private const int UserAgentCharactersMax = 300;
+
+    public static SessionClient Of(HttpContext context)
+    {
+        string agent = context.Request.Headers.UserAgent.ToString();
+        return new SessionClient(
+            context.Connection.RemoteIpAddress?.ToString(),
+            agent.Length == 0 ? null : agent[..Math.Min(agent.Length, UserAgentCharactersMax)]
+        );
+    }
+
+    public byte[] Seal(byte[] dataKey, Guid enterpriseId) =>
+        Sealing.Seal(dataKey, JsonSerializer.SerializeToUtf8Bytes(this), Context(enterpriseId));
+
+    public static SessionClient? Open(byte[] dataKey, Guid enterpriseId, byte[] sealedClient) =>
+        JsonSerializer.Deserialize<SessionClient>(Sealing.Open(dataKey, sealedClient, Context(enterpriseId)));
+
+    private static byte[] Context(Guid enterpriseId) => [.. enterpriseId.ToByteArray(), .. "session-client"u8];
+}
 
 /// <summary>What a client gets for a sign-in or a refresh.</summary>
 internal sealed record IssuedTokens(string AccessToken, string RefreshToken, Person Person);
@@ -27,8 +60,8 @@ internal sealed partial class Sessions(
     private const int TokenBytes = 32;
 
     private const string InsertSession = """
-        INSERT INTO sessions (enterprise_id, session_id, user_id, cookie_hash, created_at, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6)
+        INSERT INTO sessions (enterprise_id, session_id, user_id, cookie_hash, created_at, expires_at, method, second_factor, client)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         """;
 
     private const string InsertRefreshToken = """
@@ -36,7 +69,12 @@ internal sealed partial class Sessions(
         """;
 
     /// <summary>Begins a session over the API.</summary>
-    public async Task<IssuedTokens> BeginAsync(Person person, CancellationToken cancellationToken)
+    public async Task<IssuedTokens> BeginAsync(
+        Person person,
+        SignInProof proof,
+        SessionClient client,
+        CancellationToken cancellationToken
+    )
     {
         (string token, byte[] hash) = NewToken();
         Guid sessionId = Guid.NewGuid();
@@ -47,11 +85,7 @@ internal sealed partial class Sessions(
             cancellationToken
         );
         DateTimeOffset expiresAt = now + RefreshTokenLifetime;
-        await transaction.ExecuteAsync(
-            InsertSession,
-            [person.EnterpriseId, sessionId, person.UserId, null, now, expiresAt],
-            cancellationToken
-        );
+        await InsertAsync(transaction, person, sessionId, null, now, expiresAt, proof, client, cancellationToken);
         await transaction.ExecuteAsync(
             InsertRefreshToken,
             [person.EnterpriseId, hash, sessionId, now, expiresAt],
@@ -62,7 +96,12 @@ internal sealed partial class Sessions(
     }
 
     /// <summary>Begins a session in a browser; the answer is its cookie's value.</summary>
-    public async Task<string> BeginInBrowserAsync(Person person, CancellationToken cancellationToken)
+    public async Task<string> BeginInBrowserAsync(
+        Person person,
+        SignInProof proof,
+        SessionClient client,
+        CancellationToken cancellationToken
+    )
     {
         (string token, byte[] hash) = NewToken();
         DateTimeOffset now = time.GetUtcNow();
@@ -70,13 +109,44 @@ internal sealed partial class Sessions(
             person.EnterpriseId,
             cancellationToken
         );
-        await transaction.ExecuteAsync(
-            InsertSession,
-            [person.EnterpriseId, Guid.NewGuid(), person.UserId, hash, now, now + BrowserLifetime],
-            cancellationToken
-        );
+        var sessionId = Guid.NewGuid();
+        DateTimeOffset expiresAt = now + BrowserLifetime;
+        await InsertAsync(transaction, person, sessionId, hash, now, expiresAt, proof, client, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return token;
+    }
+
+    private async Task InsertAsync(
+        ScopedTransaction transaction,
+        Person person,
+        Guid sessionId,
+        byte[]? cookieHash,
+        DateTimeOffset now,
+        DateTimeOffset expiresAt,
+        SignInProof proof,
+        SessionClient client,
+        CancellationToken cancellationToken
+    )
+    {
+        Guid enterpriseId = person.EnterpriseId;
+        EnterpriseInfo enterprise =
+            await enterprises.FindAsync(enterpriseId, cancellationToken)
+            ?? throw new InvalidOperationException("The person's enterprise does not exist.");
+        await transaction.ExecuteAsync(
+            InsertSession,
+            [
+                enterpriseId,
+                sessionId,
+                person.UserId,
+                cookieHash,
+                now,
+                expiresAt,
+                proof.Method,
+                proof.SecondFactor,
+                client.Seal(enterprise.DataKey, enterpriseId),
+            ],
+            cancellationToken
+        );
     }
 
     private const string FindRefreshToken =
@@ -91,7 +161,7 @@ internal sealed partial class Sessions(
         UPDATE sessions s SET expires_at = $4
         FROM users u
         WHERE s.enterprise_id = $1 AND s.session_id = $2 AND s.revoked_at IS NULL AND s.expires_at > $3
-          AND u.enterprise_id = s.enterprise_id AND u.user_id = s.user_id AND u.email IS NOT NULL
+          AND u.enterprise_id = s.enterprise_id AND u.user_id = s.user_id AND u.email IS NOT NULL AND u.deactivated_at IS NULL
         RETURNING u.user_id, u.email
         """;
 
@@ -209,13 +279,9 @@ internal sealed partial class Sessions(
             email = Users.OpenEmail(enterprise.DataKey, enterprise.EnterpriseId, reader.GetFieldValue<byte[]>(1));
         }
 
-        IReadOnlyList<string> roles = await PasswordSignIn.RolesAsync(
-            transaction,
-            enterprise.EnterpriseId,
-            userId,
-            cancellationToken
-        );
-        return new Person(enterprise.EnterpriseId, userId, email, roles);
+        Guid enterpriseId = enterprise.EnterpriseId;
+        ResolvedRoles roles = await RoleResolver.ResolveAsync(transaction, enterpriseId, userId, cancellationToken);
+        return new Person(enterpriseId, userId, email, roles.Names);
     }
 
     private const string RevokeSession = """

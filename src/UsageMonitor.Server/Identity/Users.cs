@@ -5,8 +5,27 @@ using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity;
 
+/// <summary>A person who shall sign in.</summary>
+/// <param name="Email">Normalized.</param>
+/// <param name="DisplayName">What people call them, or null.</param>
+/// <param name="PasswordHash">By <see cref="Passwords.Hash"/>; null for one who is invited or signs in elsewhere.</param>
+/// <param name="Roles">Names of roles.</param>
+/// <param name="Origin"><see cref="Local"/>, <see cref="SingleSignOn"/> or <see cref="Provisioned"/>.</param>
+internal sealed record NewPerson(
+    string Email,
+    string? DisplayName,
+    string? PasswordHash,
+    IReadOnlyList<string> Roles,
+    string Origin = NewPerson.Local
+)
+{
+    public const string Local = "LOCAL";
+    public const string SingleSignOn = "SSO";
+    public const string Provisioned = "SCIM";
+}
+
 /// <summary>People who sign in: how their addresses are sealed and found, and how they are added.</summary>
-internal sealed class Users(MasterKey masterKey, Passwords passwords, TimeProvider time)
+internal sealed class Users(MasterKey masterKey, TimeProvider time)
 {
     private readonly byte[] _emailIndexKey = masterKey.Derive("email-index");
 
@@ -31,12 +50,15 @@ internal sealed class Users(MasterKey masterKey, Passwords passwords, TimeProvid
         """;
 
     private const string InsertUser = """
-        INSERT INTO users (enterprise_id, user_id, ordinal, email, email_hash, password_hash, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        INSERT INTO users
+            (enterprise_id, user_id, email, email_hash, password_hash, display_name, origin, password_changed_at, created_at, ordinal)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $5 IS NOT NULL THEN $8 END, $8, $9)
         """;
 
     private const string LetUserSignIn = """
-        UPDATE users SET email = $3, email_hash = $4, password_hash = $5 WHERE enterprise_id = $1 AND user_id = $2
+        UPDATE users SET email = $3, email_hash = $4, password_hash = $5, display_name = $6, origin = $7,
+                         password_changed_at = CASE WHEN $5 IS NOT NULL THEN $8 END, updated_at = $8, deactivated_at = NULL
+        WHERE enterprise_id = $1 AND user_id = $2 AND email IS NULL
         """;
 
     private const string GiveRole = """
@@ -47,25 +69,29 @@ internal sealed class Users(MasterKey masterKey, Passwords passwords, TimeProvid
     /// <param name="transaction">In the enterprise's scope.</param>
     /// <param name="enterpriseId">The enterprise.</param>
     /// <param name="dataKey">The enterprise's, unwrapped.</param>
-    /// <param name="email">Normalized.</param>
-    /// <param name="password">Acceptable.</param>
-    /// <param name="role">From <see cref="RolePermissions"/>.</param>
+    /// <param name="person">The person.</param>
     /// <param name="cancellationToken">Cancels.</param>
     /// <exception cref="EmailTakenException">The address signs in already, here or in another enterprise.</exception>
     public async Task<Guid> AddAsync(
         ScopedTransaction transaction,
         Guid enterpriseId,
         byte[] dataKey,
-        string email,
-        string password,
-        string role,
+        NewPerson person,
         CancellationToken cancellationToken
     )
     {
-        Guid userId = UserIds.FromExternal(enterpriseId, Encoding.UTF8.GetBytes(email));
-        byte[] sealedEmail = SealEmail(dataKey, enterpriseId, email);
-        byte[] emailHash = EmailHash(email);
-        string passwordHash = passwords.Hash(password);
+        Guid userId = UserIds.FromExternal(enterpriseId, Encoding.UTF8.GetBytes(person.Email));
+        object?[] row =
+        [
+            enterpriseId,
+            userId,
+            SealEmail(dataKey, enterpriseId, person.Email),
+            EmailHash(person.Email),
+            person.PasswordHash,
+            person.DisplayName is { } name ? SealDisplayName(dataKey, enterpriseId, name) : null,
+            person.Origin,
+            time.GetUtcNow(),
+        ];
         try
         {
             // The ordinals' lock comes before the look at the users: processing adds users under the same lock.
@@ -76,22 +102,18 @@ internal sealed class Users(MasterKey masterKey, Passwords passwords, TimeProvid
             {
                 await using NpgsqlCommand take = transaction.Command(TakeOrdinal, enterpriseId);
                 object ordinal = (await take.ExecuteScalarAsync(cancellationToken))!;
-                await transaction.ExecuteAsync(
-                    InsertUser,
-                    [enterpriseId, userId, ordinal, sealedEmail, emailHash, passwordHash, time.GetUtcNow()],
-                    cancellationToken
-                );
+                await transaction.ExecuteAsync(InsertUser, [.. row, ordinal], cancellationToken);
             }
-            else
+            else if (await transaction.ExecuteAsync(LetUserSignIn, row, cancellationToken) == 0)
             {
-                await transaction.ExecuteAsync(
-                    LetUserSignIn,
-                    [enterpriseId, userId, sealedEmail, emailHash, passwordHash],
-                    cancellationToken
-                );
+                throw new EmailTakenException();
             }
 
-            await transaction.ExecuteAsync(GiveRole, [enterpriseId, userId, role], cancellationToken);
+            foreach (string role in person.Roles)
+            {
+                await transaction.ExecuteAsync(GiveRole, [enterpriseId, userId, role], cancellationToken);
+            }
+
             return userId;
         }
         catch (PostgresException exception)
@@ -101,8 +123,16 @@ internal sealed class Users(MasterKey masterKey, Passwords passwords, TimeProvid
         }
     }
 
+    public static byte[] SealDisplayName(byte[] dataKey, Guid enterpriseId, string name) =>
+        Sealing.Seal(dataKey, Encoding.UTF8.GetBytes(name), DisplayNameContext(enterpriseId));
+
+    public static string OpenDisplayName(byte[] dataKey, Guid enterpriseId, byte[] sealedName) =>
+        Encoding.UTF8.GetString(Sealing.Open(dataKey, sealedName, DisplayNameContext(enterpriseId)));
+
+    private static byte[] DisplayNameContext(Guid enterpriseId) => [.. enterpriseId.ToByteArray(), .. "display-name"u8];
+
     private static byte[] EmailContext(Guid enterpriseId) => [.. enterpriseId.ToByteArray(), .. "email"u8];
 }
 
 /// <summary>The address signs in already.</summary>
-internal sealed class EmailTakenException(Exception inner) : Exception("The e-mail address is taken.", inner);
+internal sealed class EmailTakenException(Exception? inner = null) : Exception("The e-mail address is taken.", inner);

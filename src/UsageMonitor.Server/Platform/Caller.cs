@@ -14,6 +14,9 @@ internal sealed class Caller
     /// <summary>The API key, or null for a person.</summary>
     public Guid? ApiKeyId { get; init; }
 
+    /// <summary>The sign-in the person calls by, or null for an API key.</summary>
+    public Guid? SessionId { get; init; }
+
     /// <summary>The person's e-mail address, or null for an API key.</summary>
     public string? Email { get; init; }
 
@@ -23,14 +26,36 @@ internal sealed class Caller
     public bool May(string permission) => Permissions.Contains(permission);
 }
 
-/// <summary>The names of permissions. API keys call theirs scopes; they are the same names.</summary>
+/// <summary>
+/// The names of permissions. API keys call theirs scopes; they are the same names. Those with a colon are rows of the table
+/// <c>permissions</c> too, and roles are made of them.
+/// </summary>
 internal static class Permissions
 {
     public const string UsageWrite = "usage:write";
     public const string UsageBackfill = "usage:backfill";
+    public const string UsageCheck = "usage:check";
     public const string UsageRead = "usage:read";
+    public const string ApiKeysRead = "api-keys:read";
     public const string ApiKeysWrite = "api-keys:write";
+    public const string PeopleRead = "people:read";
+    public const string PeopleWrite = "people:write";
+    public const string RolesRead = "roles:read";
+    public const string RolesWrite = "roles:write";
+    public const string PoliciesRead = "policies:read";
+    public const string PoliciesWrite = "policies:write";
+    public const string DecisionsRead = "decisions:read";
+    public const string SettingsRead = "settings:read";
+    public const string SettingsWrite = "settings:write";
+    public const string ProvisioningWrite = "provisioning:write";
     public const string EnterprisesWrite = "enterprises:write";
+    public const string PlatformWrite = "platform:write";
+
+    /// <summary>Any signed-in person who has shown every factor that is asked of them; never an API key.</summary>
+    public const string Person = "person";
+
+    /// <summary>Any signed-in person, also one who has yet to set up the second factor their enterprise asks for.</summary>
+    public const string SettingUp = "setting-up";
 
     /// <summary>Any signed-in person or valid key.</summary>
     public const string Authenticated = "authenticated";

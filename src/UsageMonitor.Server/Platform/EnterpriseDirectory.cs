@@ -19,6 +19,12 @@ internal sealed record EnterpriseInfo(
     string Status
 )
 {
+    /// <summary>Whoever signs in with a password must show a second factor.</summary>
+    public bool SecondFactorRequired { get; init; }
+
+    /// <summary>False: people sign in by single sign-on only.</summary>
+    public bool PasswordSignIn { get; init; } = true;
+
     public const string Active = "ACTIVE";
     public const string Suspended = "SUSPENDED";
 
@@ -41,7 +47,8 @@ internal sealed class EnterpriseDirectory(Database database, MasterKey masterKey
         new(_known.LoadAsync(enterpriseId, () => ReadAsync(enterpriseId), cancellationToken));
 
     private const string ReadEnterprise = """
-        SELECT name, time_zone, log_partition, data_key, status FROM enterprises WHERE enterprise_id = $1
+        SELECT name, time_zone, log_partition, data_key, status, second_factor_required, password_sign_in
+        FROM enterprises WHERE enterprise_id = $1
         """;
 
     private async Task<EnterpriseInfo?> ReadAsync(Guid enterpriseId)
@@ -61,7 +68,11 @@ internal sealed class EnterpriseDirectory(Database database, MasterKey masterKey
             reader.GetInt16(2),
             masterKey.Unwrap(reader.GetFieldValue<byte[]>(3), enterpriseId),
             reader.GetString(4)
-        );
+        )
+        {
+            SecondFactorRequired = reader.GetBoolean(5),
+            PasswordSignIn = reader.GetBoolean(6),
+        };
     }
 }
 

@@ -37,6 +37,7 @@ internal static class EnterprisePages
         Database database,
         Enterprises enterprises,
         Users users,
+        Passwords passwords,
         IdentityVersion version,
         [FromForm] string? name,
         [FromForm] string? timeZone,
@@ -53,6 +54,7 @@ internal static class EnterprisePages
             database,
             enterprises,
             users,
+            passwords,
             version,
             cancellationToken
         );

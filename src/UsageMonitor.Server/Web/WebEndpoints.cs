@@ -12,6 +12,12 @@ internal static class WebEndpoints
         PageAssets.Map(routes);
         Theme.Map(routes);
         SignInEndpoints.Map(routes);
+        SecondFactorPages.Map(routes);
+        SingleSignOnPages.Map(routes);
+        AccountLinkPages.Map(routes);
+        AccountPages.Map(routes);
+        PeoplePages.Map(routes);
+        PolicyPages.Map(routes);
         OverviewEndpoint.Map(routes);
         ApiKeyPages.Map(routes);
         EnterprisePages.Map(routes);

@@ -20,10 +20,11 @@ public sealed class LayeringTests
         ["Platform"] = [],
         ["Identity"] = ["Platform"],
         ["Gateway"] = ["Identity", "Platform"],
-        ["Ingestion"] = ["Gateway", "Platform"],
+        ["Policies"] = ["Gateway", "Identity", "Platform"],
+        ["Ingestion"] = ["Policies", "Gateway", "Platform"],
         ["Processing"] = ["Ingestion", "Platform"],
         ["Dashboard"] = ["Processing", "Platform"],
-        ["Web"] = ["Dashboard", "Identity", "Platform"],
+        ["Web"] = ["Dashboard", "Policies", "Identity", "Platform"],
         ["Import"] = [],
         ["Demo"] = ["Identity", "Ingestion", "Platform"],
     };

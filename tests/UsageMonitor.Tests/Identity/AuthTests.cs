@@ -35,7 +35,10 @@ public sealed class AuthTests(IdentityFixture fixture) : IClassFixture<IdentityF
         Assert.Equal(admin.User.UserId, valid.UserId);
         Assert.Equal("ada.lovelace@example.com", valid.Email);
         Assert.Null(valid.ApiKeyId);
-        Assert.Equal(["api-keys:write", "usage:read"], valid.Permissions);
+        Assert.Equal(
+            RolePermissions.BuiltIn[RolePermissions.EnterpriseAdmin].Order(StringComparer.Ordinal),
+            valid.Permissions
+        );
     }
 
     [Theory]

@@ -1,0 +1,6 @@
+namespace UsageMonitor.Server.Identity;
+
+internal static class KeyEndpoints
+{
+    public static IEndpointRouteBuilder MapKeyEndpoints(this IEndpointRouteBuilder routes) => routes;
+}

@@ -1,0 +1,6 @@
+namespace UsageMonitor.Server.Identity.People;
+
+internal static class PeopleServices
+{
+    public static IServiceCollection AddPeople(this IServiceCollection services) => services;
+}

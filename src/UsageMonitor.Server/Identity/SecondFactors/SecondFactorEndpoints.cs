@@ -1,0 +1,6 @@
+namespace UsageMonitor.Server.Identity.SecondFactors;
+
+internal static class SecondFactorEndpoints
+{
+    public static IEndpointRouteBuilder MapSecondFactorEndpoints(this IEndpointRouteBuilder routes) => routes;
+}

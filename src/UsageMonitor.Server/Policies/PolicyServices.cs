@@ -1,0 +1,6 @@
+namespace UsageMonitor.Server.Policies;
+
+internal static class PolicyServices
+{
+    public static IServiceCollection AddPolicies(this IServiceCollection services) => services;
+}
