@@ -1,8 +1,8 @@
 using System.Globalization;
 using System.Net;
+using System.Security.Authentication;
 using Microsoft.AspNetCore.HttpOverrides;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.AspNetCore.Server.Kestrel.Https;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Gateway;
@@ -27,7 +27,19 @@ internal static partial class Listening
             {
                 if (certificate is not null)
                 {
-                    listen.UseHttps(new TlsHandshakeCallbackOptions { OnConnection = _ => new(certificate.Options()) });
+                    listen.UseHttps(https =>
+                    {
+                        https.SslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13;
+
+                        // Kestrel wants a certificate or a selector. A selected one would go out without those between it and
+                        // the root, so each connection gets the context that has them.
+                        https.ServerCertificateSelector = (_, _) => certificate.Current().TargetCertificate;
+                        https.OnAuthenticate = (_, options) =>
+                        {
+                            options.ServerCertificateSelectionCallback = null;
+                            options.ServerCertificateContext = certificate.Current();
+                        };
+                    });
                 }
             }
         );

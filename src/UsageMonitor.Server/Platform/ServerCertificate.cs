@@ -1,5 +1,4 @@
 using System.Net.Security;
-using System.Security.Authentication;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
@@ -53,11 +52,11 @@ internal sealed partial class ServerCertificate
         LogUsed(_loaded);
     }
 
-    /// <summary>How a new connection is secured: with the certificate that the files hold now.</summary>
-    public SslServerAuthenticationOptions Options()
+    /// <summary>What the files hold now: the certificate with its key, and those between it and the root.</summary>
+    public SslStreamCertificateContext Current()
     {
         CheckFiles();
-        return _loaded.Options;
+        return _loaded.Context;
     }
 
     /// <exception cref="CertificateException">The files cannot be used.</exception>
@@ -137,16 +136,7 @@ internal sealed partial class ServerCertificate
                 all.FirstOrDefault(certificate => certificate.HasPrivateKey)
                 ?? throw new CryptographicException("it has no private key");
             all.Remove(own);
-            return new Loaded(
-                content,
-                own,
-                new SslServerAuthenticationOptions
-                {
-                    ServerCertificateContext = SslStreamCertificateContext.Create(own, all, offline: true),
-                    EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
-                    ApplicationProtocols = [SslApplicationProtocol.Http2, SslApplicationProtocol.Http11],
-                }
-            );
+            return new Loaded(content, own, SslStreamCertificateContext.Create(own, all, offline: true));
         }
         catch (Exception exception) when (exception is CryptographicException or ArgumentException)
         {
@@ -190,5 +180,5 @@ internal sealed partial class ServerCertificate
     [LoggerMessage(Level = LogLevel.Warning, Message = "The certificate is not replaced. {Reason}")]
     private partial void LogNotReplaced(string reason);
 
-    private sealed record Loaded(byte[] Content, X509Certificate2 Own, SslServerAuthenticationOptions Options);
+    private sealed record Loaded(byte[] Content, X509Certificate2 Own, SslStreamCertificateContext Context);
 }

@@ -198,11 +198,7 @@ public sealed class KeyRotationTests(Engines engines)
         Assert.Equal(["PUBLISHED", "SIGNING"], keys.SigningKeys.Select(key => key.State));
         Assert.Equal(first, keys.SigningKeys[0]);
         Assert.Equal(first.SignsFrom, keys.SigningKeys[1].SignsUntil);
-        Assert.Contains(
-            first.KeyId,
-            await published.Content.ReadAsStringAsync(Cancelled),
-            StringComparison.Ordinal
-        );
+        Assert.Contains(first.KeyId, await published.Content.ReadAsStringAsync(Cancelled), StringComparison.Ordinal);
         Assert.Equal("max-age=300", published.Headers.CacheControl!.ToString().Split(", ")[^1]);
 
         async Task<SigningKeyStatus> RotateAsync()
@@ -219,11 +215,7 @@ public sealed class KeyRotationTests(Engines engines)
     private static UsageEvent Event(string userId) => new(userId, "export", Guid.NewGuid());
 
     private static async Task<byte[]> DataKeyAsync(RunningServer server, Guid enterpriseId) =>
-        (
-            await server
-                .Services.GetRequiredService<EnterpriseDirectory>()
-                .FindAsync(enterpriseId, Cancelled)
-        )!.DataKey;
+        (await server.Services.GetRequiredService<EnterpriseDirectory>().FindAsync(enterpriseId, Cancelled))!.DataKey;
 
     private static async Task<PlatformKeysResponse> StatusAsync(RunningServer server)
     {
@@ -234,7 +226,10 @@ public sealed class KeyRotationTests(Engines engines)
 
     private static async Task<string> ExternalIdAsync(TestDatabase database, Guid enterpriseId, byte[] dataKey)
     {
-        await using ScopedTransaction transaction = await database.Database.OpenEnterpriseAsync(enterpriseId, Cancelled);
+        await using ScopedTransaction transaction = await database.Database.OpenEnterpriseAsync(
+            enterpriseId,
+            Cancelled
+        );
         await using NpgsqlCommand read = transaction.Command(
             "SELECT external_id FROM users WHERE external_id IS NOT NULL ORDER BY ordinal LIMIT 1"
         );

@@ -82,11 +82,7 @@ public sealed class MasterKeySourceTests : IDisposable
         long begin = Stopwatch.GetTimestamp();
 
         MasterKeyException exception = await Assert.ThrowsAsync<MasterKeyException>(() =>
-            MasterKeySource.RunAsync(
-                "sleep 600",
-                TimeSpan.FromMilliseconds(200),
-                TestContext.Current.CancellationToken
-            )
+            MasterKeySource.RunAsync("sleep 600", TimeSpan.FromMilliseconds(200), TestContext.Current.CancellationToken)
         );
 
         Assert.Contains("did not end within", exception.Message, StringComparison.Ordinal);
