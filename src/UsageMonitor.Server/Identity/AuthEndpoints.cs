@@ -9,6 +9,11 @@ namespace UsageMonitor.Server.Identity;
 /// <summary><c>/v1/auth</c>: signing in over the API, and the keys by which anybody can check our tokens.</summary>
 internal static class AuthEndpoints
 {
+    private static readonly string s_publicKeysCache = string.Create(
+        CultureInfo.InvariantCulture,
+        $"public, max-age={SigningKeys.PublishedCacheSeconds}"
+    );
+
     public static IEndpointRouteBuilder MapAuthEndpoints(this IEndpointRouteBuilder routes)
     {
         RouteGroupBuilder group = routes.MapGroup("/v1/auth").WithTags("Auth");
@@ -165,7 +170,7 @@ internal static class AuthEndpoints
         CancellationToken cancellationToken
     )
     {
-        context.Response.Headers.CacheControl = "public, max-age=300";
+        context.Response.Headers.CacheControl = s_publicKeysCache;
         return Results.Json(new PublicKeySet([.. (await keys.AllAsync(cancellationToken)).Select(PublicKey.Of)]));
     }
 

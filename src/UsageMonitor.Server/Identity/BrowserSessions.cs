@@ -3,7 +3,14 @@ namespace UsageMonitor.Server.Identity;
 /// <summary>Sign-in of the web pages: a cookie with a random token, kept only as a hash, good for twelve hours.</summary>
 internal sealed class BrowserSessions(PasswordSignIn signIn, Sessions sessions, CredentialCache credentials)
 {
-    public const string CookieName = "um_session";
+    /// <summary>Over http, which is for development on the own machine.</summary>
+    public const string PlainCookieName = "um_session";
+
+    /// <summary>Over https: browsers take a cookie of this prefix from no other host and over nothing else (RFC 6265bis, 4.1.3).</summary>
+    public const string SecureCookieName = "__Host-um_session";
+
+    /// <summary>The one name that counts for a request; the other is not looked at.</summary>
+    public static string CookieName(HttpRequest request) => request.IsHttps ? SecureCookieName : PlainCookieName;
 
     /// <summary>Checks the person and, when they are who they say, sets the cookie.</summary>
     public async Task<LoginResult> SignInAsync(HttpContext context, string? email, string? password)
@@ -35,14 +42,14 @@ internal sealed class BrowserSessions(PasswordSignIn signIn, Sessions sessions, 
         await EndCurrentAsync(context);
         var client = SessionClient.Of(context);
         string token = await sessions.BeginInBrowserAsync(person, proof, client, context.RequestAborted);
-        context.Response.Cookies.Append(CookieName, token, Options(context, Sessions.BrowserLifetime));
+        context.Response.Cookies.Append(CookieName(context.Request), token, Options(context, Sessions.BrowserLifetime));
     }
 
     /// <summary>Ends the session, everywhere, and takes the cookie away.</summary>
     public async Task SignOutAsync(HttpContext context)
     {
         await EndCurrentAsync(context);
-        context.Response.Cookies.Delete(CookieName, Options(context, null));
+        context.Response.Cookies.Delete(CookieName(context.Request), Options(context, null));
     }
 
     /// <summary>Where to go after signing in: the path asked for, never another site.</summary>

@@ -21,6 +21,7 @@ internal static class IdentityServices
             .AddSingleton<SignInThrottle>()
             .AddSingleton<PasswordSignIn>()
             .AddSingleton<SigningKeys>()
+            .AddHostedService<SigningKeyRotation>()
             .AddSingleton<AccessTokens>()
             .AddSingleton<Sessions>()
             .AddSingleton<CredentialStore>()

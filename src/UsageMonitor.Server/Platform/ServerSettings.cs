@@ -33,8 +33,17 @@ internal sealed class ServerSettings
     /// <summary><c>ConnectionStrings:Redis</c>, or null for the embedded server.</summary>
     public string? Redis { get; init; }
 
-    /// <summary><c>MasterKey</c>, base64 of 32 bytes, or null for the file in the data folder.</summary>
+    /// <summary><c>MasterKey</c>: base64 of 32 bytes each, separated by commas or lines; see <see cref="MasterKeySource"/>.</summary>
     public string? MasterKey { get; init; }
+
+    /// <summary><c>MasterKeyCommand</c>: a program with its arguments that prints the same, such as a KMS's client.</summary>
+    public string? MasterKeyCommand { get; init; }
+
+    /// <summary><c>Tls</c>, or null to speak plain HTTP.</summary>
+    public TlsSettings? Tls { get; init; }
+
+    /// <summary><c>TrustedProxies</c>: networks (CIDR) whose <c>X-Forwarded-</c> headers are believed; nobody's unless told.</summary>
+    public IReadOnlyList<System.Net.IPNetwork> TrustedProxies { get; init; } = [];
 
     /// <summary><c>LogPartitions</c>: partitions of a new event log; how many workers can process side by side.</summary>
     public required int LogPartitions { get; init; }
@@ -77,6 +86,9 @@ internal sealed class ServerSettings
             Postgres = Text(configuration.GetConnectionString("Postgres")),
             Redis = Text(configuration.GetConnectionString("Redis")),
             MasterKey = Text(configuration["MasterKey"]),
+            MasterKeyCommand = Text(configuration["MasterKeyCommand"]),
+            Tls = ReadTls(configuration, errors),
+            TrustedProxies = Networks(configuration, "TrustedProxies", errors),
             LogPartitions = Number(configuration, "LogPartitions", LogPartitionsDefault, 1, LogPartitionsMax, errors),
             ProcessingWorkers = Number(
                 configuration,
@@ -102,18 +114,81 @@ internal sealed class ServerSettings
             errors.Add($"Address: '{settings.Address}' is not an IP address.");
         }
 
-        if (settings.MasterKey is { } key && !IsKey(key))
+        MasterKeySource.Check(settings, errors);
+        if (settings.Tls is { } tls)
         {
-            errors.Add("MasterKey: must be base64 of 32 bytes.");
+            CheckTls(tls, settings.Port, errors);
         }
 
         return errors.Count == 0 ? settings : throw new SettingsException(errors);
     }
 
-    private static bool IsKey(string base64)
+    private static TlsSettings? ReadTls(IConfiguration configuration, List<string> errors)
     {
-        byte[] bytes = new byte[256];
-        return Convert.TryFromBase64String(base64, bytes, out int written) && written == Platform.MasterKey.KeyBytes;
+        IConfigurationSection section = configuration.GetSection("Tls");
+        if (Text(section["Certificate"]) is not { } certificate)
+        {
+            errors.AddRange(
+                section
+                    .GetChildren()
+                    .Where(setting => Text(setting.Value) is not null)
+                    .Select(setting => $"{setting.Path}: needs Tls:Certificate.")
+            );
+            return null;
+        }
+
+        return new TlsSettings(
+            Path.GetFullPath(certificate),
+            Text(section["Key"]) is { } key ? Path.GetFullPath(key) : null,
+            Text(section["Password"])
+        )
+        {
+            RedirectFromPort = OptionalPort(configuration, "Tls:RedirectFromPort", errors),
+            PublicPort = OptionalPort(configuration, "Tls:PublicPort", errors),
+        };
+    }
+
+    private static void CheckTls(TlsSettings tls, int port, List<string> errors)
+    {
+        if (tls.RedirectFromPort is { } from and not 0 && from == port)
+        {
+            errors.Add("Tls:RedirectFromPort: must be another port than Port.");
+        }
+
+        try
+        {
+            ServerCertificate.Check(tls);
+        }
+        catch (CertificateException exception)
+        {
+            errors.Add(exception.Message);
+        }
+    }
+
+    private static int? OptionalPort(IConfiguration configuration, string key, List<string> errors) =>
+        Text(configuration[key]) is null ? null : Number(configuration, key, 0, 0, ushort.MaxValue, errors);
+
+    private static List<System.Net.IPNetwork> Networks(IConfiguration configuration, string key, List<string> errors)
+    {
+        var networks = new List<System.Net.IPNetwork>();
+        foreach (
+            string text in (configuration[key] ?? "").Split(
+                ',',
+                StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries
+            )
+        )
+        {
+            if (System.Net.IPNetwork.TryParse(text, out System.Net.IPNetwork network))
+            {
+                networks.Add(network);
+            }
+            else
+            {
+                errors.Add($"{key}: '{text}' is not a network such as 10.0.0.0/8 or 192.0.2.7/32.");
+            }
+        }
+
+        return networks;
     }
 
     private static string? Text(string? value) => string.IsNullOrWhiteSpace(value) ? null : value;

@@ -17,11 +17,12 @@ internal sealed class RunningServer : IAsyncDisposable
     private readonly TestDatabase _database;
     private readonly ServerHost _host;
     private readonly string _folder;
+    private readonly bool _ownsDatabase;
     private Task<LoginResponse>? _operator;
 
-    private RunningServer(TestDatabase database, ServerHost host, string folder)
+    private RunningServer(TestDatabase database, bool ownsDatabase, ServerHost host, string folder)
     {
-        (_database, _host, _folder) = (database, host, folder);
+        (_database, _ownsDatabase, _host, _folder) = (database, ownsDatabase, host, folder);
         Client = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false })
         {
             BaseAddress = host.Address,
@@ -40,6 +41,31 @@ internal sealed class RunningServer : IAsyncDisposable
     public static async Task<RunningServer> StartAsync(Engines engines, params (string Key, string Value)[] settings)
     {
         TestDatabase database = await engines.CloneAsync();
+        try
+        {
+            return await StartAsync(engines, database, ownsDatabase: true, settings);
+        }
+        catch
+        {
+            await database.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>One of several over the same database, which stays when the server ends.</summary>
+    public static Task<RunningServer> StartAsync(
+        Engines engines,
+        TestDatabase database,
+        params (string Key, string Value)[] settings
+    ) => StartAsync(engines, database, ownsDatabase: false, settings);
+
+    private static async Task<RunningServer> StartAsync(
+        Engines engines,
+        TestDatabase database,
+        bool ownsDatabase,
+        (string Key, string Value)[] settings
+    )
+    {
         string folder = Directory.CreateTempSubdirectory("usage-monitor-server-").FullName;
         var given = new Dictionary<string, string?>
         {
@@ -66,13 +92,13 @@ internal sealed class RunningServer : IAsyncDisposable
         {
             return new RunningServer(
                 database,
+                ownsDatabase,
                 await ServerHost.StartAsync(given, TestContext.Current.CancellationToken),
                 folder
             );
         }
         catch
         {
-            await database.DisposeAsync();
             Directory.Delete(folder, recursive: true);
             throw;
         }
@@ -128,7 +154,11 @@ internal sealed class RunningServer : IAsyncDisposable
     {
         Client.Dispose();
         await _host.DisposeAsync();
-        await _database.DisposeAsync();
+        if (_ownsDatabase)
+        {
+            await _database.DisposeAsync();
+        }
+
         Directory.Delete(_folder, recursive: true);
     }
 }
