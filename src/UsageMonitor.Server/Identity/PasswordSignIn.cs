@@ -52,10 +52,11 @@ internal sealed partial class PasswordSignIn(
         // An address that cannot exist is looked up all the same: how long an answer takes must not tell who exists.
         bool possible = EmailAddress.TryNormalize(emailText, out string? email);
         byte[] emailHash = users.EmailHash(email ?? "");
-        if (!throttle.TryBegin(emailHash, address, out TimeSpan retryAfter))
+        ThrottleDecision attempt = await throttle.TryBeginAsync(ThrottleKind.Password, emailHash, address);
+        if (!attempt.Allowed)
         {
             Throttled(address);
-            return new LoginResult(SignInOutcome.TooManyAttempts, RetryAfter: retryAfter);
+            return new LoginResult(SignInOutcome.TooManyAttempts, RetryAfter: attempt.RetryAfter);
         }
 
         (Guid EnterpriseId, Guid UserId, string? Hash)? found = await FindAsync(emailHash, cancellationToken);
@@ -66,7 +67,7 @@ internal sealed partial class PasswordSignIn(
             return new LoginResult(SignInOutcome.InvalidCredentials);
         }
 
-        throttle.Succeeded(emailHash, address);
+        await throttle.SucceededAsync(ThrottleKind.Password, emailHash, address);
         EnterpriseInfo? enterprise = await enterprises.FindAsync(user.EnterpriseId, cancellationToken);
         if (enterprise is null or { IsSuspended: true })
         {

@@ -5,7 +5,7 @@ using System.Text.Json.Serialization;
 using Microsoft.AspNetCore.Mvc;
 using UsageMonitor.Contracts;
 using UsageMonitor.EventLog;
-using UsageMonitor.Server.Gateway;
+using UsageMonitor.Server.Gateway.RateLimits;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Ingestion;
@@ -35,12 +35,13 @@ internal static class IngestEndpoint
             .ProducesProblem(StatusCodes.Status429TooManyRequests)
             .ProducesProblem(StatusCodes.Status503ServiceUnavailable)
             .AddOpenApiOperationTransformer(IngestContract.DescribeAsync)
+            .CountsItsEvents()
             .RequirePermission(Permissions.UsageWrite);
 
     private static async Task HandleAsync(
         HttpContext context,
         [FromServices] EnterpriseDirectory enterprises,
-        [FromServices] EventRateLimiter limiter,
+        [FromServices] RateLimiter limiter,
         [FromServices] Backlog backlog,
         [FromServices] GroupCommit commit,
         [FromServices] TimeProvider time
@@ -75,23 +76,23 @@ internal static class IngestEndpoint
                 time.GetUtcNow(),
                 caller.May(Permissions.UsageBackfill)
             );
-            if (parsed.Batch is not { } batch)
+            // A body that cannot be read counts as one event: it must not be free to send.
+            int received = parsed.Batch is { } events ? events.Accepted.Count + events.Rejected.Count : 0;
+            RateDecision rate = await limiter.TakeAsync(caller, RateUnit.Events, Math.Max(1, received));
+            rate.WriteHeaders(context.Response);
+            if (!rate.Allowed)
             {
-                await WriteProblemAsync(context, parsed.Problem!);
+                await context.WriteProblemAsync(
+                    StatusCodes.Status429TooManyRequests,
+                    "rate_limited",
+                    "You, or your enterprise, send more events a second than you may. Send them again later."
+                );
                 return;
             }
 
-            int received = batch.Accepted.Count + batch.Rejected.Count;
-            if (caller.ApiKeyId is { } apiKeyId && !limiter.TryTake(apiKeyId, received, out TimeSpan wait))
+            if (parsed.Batch is not { } batch)
             {
-                int seconds = Math.Max(1, (int)Math.Ceiling(wait.TotalSeconds));
-                await RetryLaterAsync(
-                    context,
-                    StatusCodes.Status429TooManyRequests,
-                    "rate_limited",
-                    seconds,
-                    "This API key sends more events a second than it may."
-                );
+                await WriteProblemAsync(context, parsed.Problem!);
                 return;
             }
 

@@ -11,6 +11,12 @@ internal sealed class ServerSettings
     public const int PortDefault = 8080;
     public const int LogPartitionsDefault = 8;
     public const int LogPartitionsMax = 1_024;
+    public const string RedisKeyPrefixDefault = "um:";
+    public const int EventsPerSecondPerKeyDefault = 50_000;
+    public const int EventsPerSecondPerEnterpriseDefault = 100_000;
+    public const int RequestsPerSecondPerCallerDefault = 200;
+    public const int RequestsPerSecondPerEnterpriseDefault = 2_000;
+    public const int RatePerSecondMax = 10_000_000;
 
     /// <summary><c>Port</c>: where HTTP listens; 0 picks a free port.</summary>
     public required int Port { get; init; }
@@ -33,6 +39,9 @@ internal sealed class ServerSettings
     /// <summary><c>ConnectionStrings:Redis</c>, or null for the embedded server.</summary>
     public string? Redis { get; init; }
 
+    /// <summary><c>RedisKeyPrefix</c>: what this installation's keys begin with, where several share a Redis.</summary>
+    public required string RedisKeyPrefix { get; init; }
+
     /// <summary><c>MasterKey</c>: base64 of 32 bytes each, separated by commas or lines; see <see cref="MasterKeySource"/>.</summary>
     public string? MasterKey { get; init; }
 
@@ -51,8 +60,17 @@ internal sealed class ServerSettings
     /// <summary><c>ProcessingWorkers</c>: workers of this instance.</summary>
     public required int ProcessingWorkers { get; init; }
 
-    /// <summary><c>RateLimits:EventsPerSecondPerKey</c>: sustained events a second of one API key.</summary>
+    /// <summary><c>RateLimits:EventsPerSecondPerKey</c>: sustained events a second of one API key (or of one person).</summary>
     public required int EventsPerSecondPerKey { get; init; }
+
+    /// <summary><c>RateLimits:EventsPerSecondPerEnterprise</c>: sustained events a second of one enterprise.</summary>
+    public required int EventsPerSecondPerEnterprise { get; init; }
+
+    /// <summary><c>RateLimits:RequestsPerSecondPerCaller</c>: sustained requests a second, other than events, of one API key or person.</summary>
+    public required int RequestsPerSecondPerCaller { get; init; }
+
+    /// <summary><c>RateLimits:RequestsPerSecondPerEnterprise</c>: sustained requests a second, other than events, of one enterprise.</summary>
+    public required int RequestsPerSecondPerEnterprise { get; init; }
 
     /// <summary><c>USAGEMONITOR_OPERATOR_EMAIL</c>, or null for the default address.</summary>
     public string? OperatorEmail { get; init; }
@@ -85,6 +103,7 @@ internal sealed class ServerSettings
             Demo = Flag(configuration, "Demo", errors),
             Postgres = Text(configuration.GetConnectionString("Postgres")),
             Redis = Text(configuration.GetConnectionString("Redis")),
+            RedisKeyPrefix = Text(configuration["RedisKeyPrefix"]) ?? RedisKeyPrefixDefault,
             MasterKey = Text(configuration["MasterKey"]),
             MasterKeyCommand = Text(configuration["MasterKeyCommand"]),
             Tls = ReadTls(configuration, errors),
@@ -98,13 +117,12 @@ internal sealed class ServerSettings
                 64,
                 errors
             ),
-            EventsPerSecondPerKey = Number(
-                configuration,
-                "RateLimits:EventsPerSecondPerKey",
-                50_000,
-                1,
-                10_000_000,
-                errors
+            EventsPerSecondPerKey = Rate("EventsPerSecondPerKey", EventsPerSecondPerKeyDefault),
+            EventsPerSecondPerEnterprise = Rate("EventsPerSecondPerEnterprise", EventsPerSecondPerEnterpriseDefault),
+            RequestsPerSecondPerCaller = Rate("RequestsPerSecondPerCaller", RequestsPerSecondPerCallerDefault),
+            RequestsPerSecondPerEnterprise = Rate(
+                "RequestsPerSecondPerEnterprise",
+                RequestsPerSecondPerEnterpriseDefault
             ),
             OperatorEmail = Text(configuration["USAGEMONITOR_OPERATOR_EMAIL"]),
             OperatorPassword = Text(configuration["USAGEMONITOR_OPERATOR_PASSWORD"]),
@@ -121,6 +139,9 @@ internal sealed class ServerSettings
         }
 
         return errors.Count == 0 ? settings : throw new SettingsException(errors);
+
+        int Rate(string name, int fallback) =>
+            Number(configuration, "RateLimits:" + name, fallback, 1, RatePerSecondMax, errors);
     }
 
     private static TlsSettings? ReadTls(IConfiguration configuration, List<string> errors)
