@@ -106,13 +106,17 @@ internal static class IngestContract
             }
         );
         Describe("202", "The accepted events are durable; each will be counted once.");
+        Describe(
+            "403",
+            "A request of one event, which a policy refuses: `blocked` says which. As a problem: the caller may not send events at all."
+        );
         Describe("400", "Nothing was accepted: `invalid_json`, `invalid_compression`, `invalid_request`.");
         Describe("413", "Nothing was accepted: `body_too_large`, `too_many_events`.");
         Describe("415", "Nothing was accepted: `unsupported_media_type`, `unsupported_encoding`.");
         Describe("429", "This API key sends more events a second than it may; nothing was accepted: `rate_limited`.");
         Describe(
             "503",
-            "The events may or may not be durable: send them again, with the same event ids. `log_unavailable`, `log_behind`, `unavailable`."
+            "The events may or may not be durable: send them again, with the same event ids. `log_unavailable`, `log_behind`, `policies_unavailable`, `unavailable`."
         );
         if (operation.Responses!["202"].Content?["application/json"] is { } accepted)
         {

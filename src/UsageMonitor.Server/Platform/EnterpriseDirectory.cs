@@ -47,6 +47,11 @@ internal sealed class EnterpriseDirectory(Database database, MasterKey masterKey
             ? new ValueTask<EnterpriseInfo?>(enterprise)
             : LoadAsync(enterpriseId, cancellationToken);
 
+    /// <summary>The enterprise of whom the guard let through.</summary>
+    public async ValueTask<EnterpriseInfo> OfCallerAsync(HttpContext context, CancellationToken cancellationToken) =>
+        await FindAsync(context.GetCaller().EnterpriseId, cancellationToken)
+        ?? throw new InvalidOperationException("The caller's enterprise does not exist.");
+
     private ValueTask<EnterpriseInfo?> LoadAsync(Guid enterpriseId, CancellationToken cancellationToken) =>
         new(_known.LoadAsync(enterpriseId, () => ReadAsync(enterpriseId), cancellationToken));
 

@@ -19,6 +19,10 @@ internal static class Telemetry
         "usage_monitor.ingestion.rejected",
         "{event}"
     );
+    public static readonly Counter<long> BlockedEvents = Meter.CreateCounter<long>(
+        "usage_monitor.ingestion.blocked",
+        "{event}"
+    );
     public static readonly Counter<long> ProcessedEvents = Meter.CreateCounter<long>(
         "usage_monitor.processing.events",
         "{event}"
