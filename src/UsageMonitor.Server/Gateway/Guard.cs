@@ -157,6 +157,7 @@ internal sealed partial class Guard(
             return context.WriteProblemAsync(403, "cross_site", "A page of another site sent this request.");
         }
 
+        credential.Use?.Note();
         context.Features.Set(credential.Caller);
         return next(context);
     }

@@ -13,6 +13,9 @@ internal sealed record Credential(CredentialKind Kind, Caller Caller, bool IsSus
 {
     /// <summary>Where an API key may be used from, or null: anywhere.</summary>
     public IReadOnlyList<IPNetwork>? Networks { get; init; }
+
+    /// <summary>Where the use of an API key is noted, or null.</summary>
+    public ApiKeyUse? Use { get; init; }
 }
 
 /// <summary>

@@ -12,6 +12,7 @@ internal sealed class CredentialStore(
     Database database,
     EnterpriseDirectory enterprises,
     AccessTokens accessTokens,
+    ApiKeyUses apiKeyUses,
     TimeProvider time
 )
 {
@@ -54,7 +55,11 @@ internal sealed class CredentialStore(
         }
 
         return await enterprises.FindAsync(caller.EnterpriseId, CancellationToken.None) is { } enterprise
-            ? new Credential(CredentialKind.ApiKey, caller, enterprise.IsSuspended, expiresAt) { Networks = networks }
+            ? new Credential(CredentialKind.ApiKey, caller, enterprise.IsSuspended, expiresAt)
+            {
+                Networks = networks,
+                Use = apiKeyUses.Of(caller.EnterpriseId, caller.ApiKeyId.Value),
+            }
             : null;
     }
 

@@ -43,7 +43,7 @@ internal sealed class Users(MasterKey masterKey, TimeProvider time)
 
     private const string LockOrdinals = "SELECT 1 FROM user_ordinals WHERE enterprise_id = $1 FOR UPDATE";
 
-    private const string FindUser = "SELECT 1 FROM users WHERE enterprise_id = $1 AND user_id = $2";
+    private const string FindUser = "SELECT email_hash FROM users WHERE enterprise_id = $1 AND user_id = $2";
 
     private const string TakeOrdinal = """
         UPDATE user_ordinals SET next_ordinal = next_ordinal + 1 WHERE enterprise_id = $1 RETURNING next_ordinal - 1
@@ -98,7 +98,15 @@ internal sealed class Users(MasterKey masterKey, TimeProvider time)
             await transaction.ExecuteAsync(EnsureOrdinals, [enterpriseId], cancellationToken);
             await transaction.ExecuteAsync(LockOrdinals, [enterpriseId], cancellationToken);
             await using NpgsqlCommand find = transaction.Command(FindUser, enterpriseId, userId);
-            if (await find.ExecuteScalarAsync(cancellationToken) is null)
+            object? known = await find.ExecuteScalarAsync(cancellationToken);
+            if (known is byte[] other && !other.AsSpan().SequenceEqual(EmailHash(person.Email)))
+            {
+                // Somebody had this address before, keeps the id that came of it, and signs in with another one now.
+                known = null;
+                row[1] = userId = Guid.NewGuid();
+            }
+
+            if (known is null)
             {
                 await using NpgsqlCommand take = transaction.Command(TakeOrdinal, enterpriseId);
                 object ordinal = (await take.ExecuteScalarAsync(cancellationToken))!;
