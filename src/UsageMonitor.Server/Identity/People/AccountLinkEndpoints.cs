@@ -37,8 +37,11 @@ internal static class AccountLinkEndpoints
         return routes;
     }
 
-    private static IResult RequestReset(JsonBody<PasswordResetRequest> body, PasswordResets resets, HttpContext context) =>
-        body.Problem ?? Ask(body.Value.Email, resets, context);
+    private static IResult RequestReset(
+        JsonBody<PasswordResetRequest> body,
+        PasswordResets resets,
+        HttpContext context
+    ) => body.Problem ?? Ask(body.Value.Email, resets, context);
 
     /// <returns>202, or a problem that says nothing of the address either.</returns>
     internal static IResult Ask(string? emailText, PasswordResets resets, HttpContext context)
