@@ -3,6 +3,19 @@ using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity.People;
 
+/// <summary>What shall be otherwise of a person; null: stays as it is.</summary>
+internal sealed record PersonChange
+{
+    public bool SetsDisplayName { get; init; }
+
+    /// <summary>Null with <see cref="SetsDisplayName"/>: none.</summary>
+    public string? DisplayName { get; init; }
+
+    public IReadOnlyList<string>? Roles { get; init; }
+
+    public bool? IsActive { get; init; }
+}
+
 /// <summary>Changes people: their roles, whether they can sign in, their sessions. Effective on every instance within a second.</summary>
 internal sealed class PeopleChanges(
     Database database,
@@ -26,6 +39,7 @@ internal sealed class PeopleChanges(
         ON CONFLICT DO NOTHING
         """;
 
+    /// <summary>Sets everything of a person, as the API is told.</summary>
     /// <returns>204, or the problem.</returns>
     public async Task<IResult> UpdateAsync(
         HttpContext context,
@@ -34,55 +48,80 @@ internal sealed class PeopleChanges(
         CancellationToken cancellationToken
     )
     {
-        if (request is not { Roles: { } given, Active: { } isActive })
+        if (request is not { Roles: { } roles, Active: { } isActive })
         {
             return Problems.Problem(400, "invalid_request", "roles and active are required.");
         }
 
-        string[] roles = [.. given.OfType<string>().Distinct(StringComparer.Ordinal)];
-        if (roles.Length != given.Count || roles.Length > PeopleRules.RolesPerPersonMax)
+        var change = new PersonChange
         {
-            string wrong = $"roles must have at most {PeopleRules.RolesPerPersonMax} names of roles, each once.";
-            return Problems.Problem(400, "invalid_request", wrong);
-        }
+            SetsDisplayName = true,
+            DisplayName = request.DisplayName,
+            Roles = roles,
+            IsActive = isActive,
+        };
+        return await UpdateAsync(context, userId, change, cancellationToken);
+    }
 
-        if (!PeopleRules.TryDisplayName(request.DisplayName, out string? name))
+    /// <summary>Sets some of a person; the rest stays as it is at that moment.</summary>
+    /// <returns>204, or the problem.</returns>
+    public async Task<IResult> UpdateAsync(
+        HttpContext context,
+        Guid userId,
+        PersonChange change,
+        CancellationToken cancellationToken
+    )
+    {
+        if (!PeopleRules.TryDisplayName(change.DisplayName, out string? name))
         {
             return Problems.Problem(400, "invalid_request", PeopleRules.DisplayNameWrong);
         }
 
+        if (
+            change.Roles is { } given
+            && (given.Count > PeopleRules.RolesPerPersonMax || given.Any(role => role is null))
+        )
+        {
+            string wrong = $"roles must have at most {PeopleRules.RolesPerPersonMax} names of roles.";
+            return Problems.Problem(400, "invalid_request", wrong);
+        }
+
         Caller caller = context.GetCaller();
+        Guid enterpriseId = caller.EnterpriseId;
         return await ChangeAsync(
             caller,
             userId,
             async (own, enterprise, person) =>
             {
+                string[] roles = [.. (change.Roles ?? person.OwnRoles).Distinct(StringComparer.Ordinal)];
+                bool isActive = change.IsActive ?? person.IsActive;
                 IReadOnlyDictionary<string, string[]> known = await KnownRoles.ReadAsync(
                     own,
-                    caller.EnterpriseId,
+                    enterpriseId,
                     cancellationToken
                 );
-                if (
-                    (
-                        PeopleRules.WhyNotGive(caller, roles.Except(person.OwnRoles), known)
-                        ?? PeopleRules.WhyNotOneself(caller, userId, person.OwnRoles, roles, isActive)
-                    ) is
-                    { } refused
-                )
+                IResult? refused =
+                    PeopleRules.WhyNotGive(caller, roles.Except(person.OwnRoles), known)
+                    ?? PeopleRules.WhyNotOneself(caller, userId, person.OwnRoles, roles, isActive);
+                if (refused is not null)
                 {
                     return refused;
                 }
 
                 DateTimeOffset now = time.GetUtcNow();
-                byte[]? sealedName = name is null
+                string? newName = change.SetsDisplayName ? name : person.DisplayName;
+                byte[]? sealedName = newName is null
                     ? null
-                    : Users.SealDisplayName(enterprise.DataKey, caller.EnterpriseId, name);
-                object?[] update = [caller.EnterpriseId, userId, sealedName, now, isActive];
-                await own.ExecuteAsync(UpdatePerson, update, cancellationToken);
-                await own.ExecuteAsync(SetRoles, [caller.EnterpriseId, userId, roles], cancellationToken);
+                    : Users.SealDisplayName(enterprise.DataKey, enterpriseId, newName);
+                await own.ExecuteAsync(
+                    UpdatePerson,
+                    [enterpriseId, userId, sealedName, now, isActive],
+                    cancellationToken
+                );
+                await own.ExecuteAsync(SetRoles, [enterpriseId, userId, roles], cancellationToken);
                 if (!isActive)
                 {
-                    await EndAccessAsync(own, caller.EnterpriseId, userId, now, cancellationToken);
+                    await EndAccessAsync(own, enterpriseId, userId, now, cancellationToken);
                 }
 
                 return null;

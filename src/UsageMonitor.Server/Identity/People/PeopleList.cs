@@ -130,6 +130,16 @@ internal sealed class PeopleList(Database database, EnterpriseDirectory enterpri
         );
     }
 
+    /// <summary>The roles that people of the enterprise can be given, with what each permits.</summary>
+    public async Task<IReadOnlyDictionary<string, string[]>> RolesAsync(
+        Guid enterpriseId,
+        CancellationToken cancellationToken
+    )
+    {
+        await using ScopedTransaction own = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
+        return await KnownRoles.ReadAsync(own, enterpriseId, cancellationToken);
+    }
+
     private static UserSummary Read(NpgsqlDataReader reader, EnterpriseInfo enterprise)
     {
         Guid enterpriseId = enterprise.EnterpriseId;
