@@ -14,6 +14,9 @@ internal enum SignInOutcome
     TooManyAttempts,
     EnterpriseSuspended,
 
+    /// <summary>The password is right, but the enterprise lets people in by single sign-on only.</summary>
+    PasswordSignInOff,
+
     /// <summary>A form on another site sent it.</summary>
     CrossSite,
 }
@@ -60,9 +63,8 @@ internal sealed partial class PasswordSignIn(
         }
 
         (Guid EnterpriseId, Guid UserId, string? Hash)? found = await FindAsync(emailHash, cancellationToken);
-        string given = password is { Length: <= Passwords.CharactersMax } ? password : "";
-        bool proven = await passwords.VerifyAsync(found?.Hash, given, cancellationToken);
-        if (!possible || !proven || found is not { } user)
+        PasswordCheck check = await passwords.VerifyAsync(found?.Hash, password, cancellationToken);
+        if (!possible || check == PasswordCheck.Wrong || found is not { } user)
         {
             return new LoginResult(SignInOutcome.InvalidCredentials);
         }
@@ -74,9 +76,38 @@ internal sealed partial class PasswordSignIn(
             return new LoginResult(SignInOutcome.EnterpriseSuspended);
         }
 
+        if (!enterprise.PasswordSignIn)
+        {
+            return new LoginResult(SignInOutcome.PasswordSignInOff);
+        }
+
+        if (check == PasswordCheck.RightAndOutdated)
+        {
+            await RehashAsync(user.EnterpriseId, user.UserId, user.Hash!, password!, cancellationToken);
+        }
+
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(user.EnterpriseId, cancellationToken);
         ResolvedRoles roles = await RoleResolver.ResolveAsync(own, user.EnterpriseId, user.UserId, cancellationToken);
         return new LoginResult(SignInOutcome.SignedIn, new Person(user.EnterpriseId, user.UserId, email!, roles.Names));
+    }
+
+    // Only over the hash that was checked: the password may have been changed meanwhile.
+    private const string ReplaceHash = """
+        UPDATE users SET password_hash = $4 WHERE enterprise_id = $1 AND user_id = $2 AND password_hash = $3
+        """;
+
+    private async Task RehashAsync(
+        Guid enterpriseId,
+        Guid userId,
+        string outdated,
+        string password,
+        CancellationToken cancellationToken
+    )
+    {
+        string hash = await passwords.OnACoreAsync(() => passwords.Hash(password), cancellationToken);
+        await using ScopedTransaction own = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
+        await own.ExecuteAsync(ReplaceHash, [enterpriseId, userId, outdated, hash], cancellationToken);
+        await own.CommitAsync(cancellationToken);
     }
 
     private async Task<(Guid, Guid, string?)?> FindAsync(byte[] emailHash, CancellationToken cancellationToken)

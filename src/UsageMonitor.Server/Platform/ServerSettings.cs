@@ -1,4 +1,5 @@
 using System.Globalization;
+using UsageMonitor.Server.Platform.Mail;
 
 namespace UsageMonitor.Server.Platform;
 
@@ -78,6 +79,12 @@ internal sealed class ServerSettings
     /// <summary><c>USAGEMONITOR_OPERATOR_PASSWORD</c>, or null for a password made up and printed once.</summary>
     public string? OperatorPassword { get; init; }
 
+    /// <summary><c>PublicUrl</c>: where people reach the pages, as it stands in mails; without a slash at its end. Or null.</summary>
+    public string? PublicUrl { get; init; }
+
+    /// <summary><c>Smtp</c>: how mail leaves, or null: not at all.</summary>
+    public SmtpSettings? Smtp { get; init; }
+
     /// <exception cref="SettingsException">Something is wrong; the message names every error, not just the first.</exception>
     public static ServerSettings Load(IConfiguration configuration)
     {
@@ -126,6 +133,8 @@ internal sealed class ServerSettings
             ),
             OperatorEmail = Text(configuration["USAGEMONITOR_OPERATOR_EMAIL"]),
             OperatorPassword = Text(configuration["USAGEMONITOR_OPERATOR_PASSWORD"]),
+            PublicUrl = Text(configuration["PublicUrl"])?.TrimEnd('/'),
+            Smtp = SmtpSettings.Load(configuration.GetSection("Smtp"), errors),
         };
         if (!System.Net.IPAddress.TryParse(settings.Address, out _))
         {
@@ -138,11 +147,30 @@ internal sealed class ServerSettings
             CheckTls(tls, settings.Port, errors);
         }
 
+        if (settings.PublicUrl is { } url && !IsPublicUrl(url))
+        {
+            errors.Add($"PublicUrl: '{url}' is not an address such as https://usage.example.com.");
+        }
+
+        // Never taken from a request: whoever asks for a new password could else name the host that its owner is sent to.
+        if (settings is { Smtp: not null, PublicUrl: null })
+        {
+            errors.Add("PublicUrl: must be set with Smtp:Host; the links in mails lead there.");
+        }
+
         return errors.Count == 0 ? settings : throw new SettingsException(errors);
 
         int Rate(string name, int fallback) =>
             Number(configuration, "RateLimits:" + name, fallback, 1, RatePerSecondMax, errors);
     }
+
+    private static bool IsPublicUrl(string url) =>
+        Uri.TryCreate(url, UriKind.Absolute, out Uri? address)
+        && (address.Scheme == Uri.UriSchemeHttps || address.Scheme == Uri.UriSchemeHttp)
+        && address.Query.Length == 0
+        && address.Fragment.Length == 0
+        && address.UserInfo.Length == 0
+        && !url.Any(character => char.IsControl(character) || char.IsWhiteSpace(character));
 
     private static TlsSettings? ReadTls(IConfiguration configuration, List<string> errors)
     {
@@ -214,7 +242,7 @@ internal sealed class ServerSettings
 
     private static string? Text(string? value) => string.IsNullOrWhiteSpace(value) ? null : value;
 
-    private static int Number(
+    internal static int Number(
         IConfiguration configuration,
         string key,
         int fallback,

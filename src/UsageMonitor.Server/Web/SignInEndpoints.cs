@@ -64,6 +64,7 @@ internal static class SignInEndpoints
             SignInOutcome.TooManyAttempts =>
                 $"Too many attempts. Try again in {Math.Ceiling(result.RetryAfter.TotalMinutes):0} min.",
             SignInOutcome.EnterpriseSuspended => "Your enterprise is suspended. Ask your operator.",
+            SignInOutcome.PasswordSignInOff => "Your enterprise signs in by single sign-on only.",
             SignInOutcome.CrossSite =>
                 "Your browser sent this form from another site. Open this page anew and try again.",
             _ => "The e-mail or the password is not right.",

@@ -12,7 +12,7 @@ namespace UsageMonitor.Tests.Fixtures;
 internal sealed class RunningServer : IAsyncDisposable
 {
     public const string OperatorEmail = "operator@usage-monitor.example";
-    public const string OperatorPassword = "the operator's password";
+    public const string OperatorPassword = "the operator has a long password";
 
     private readonly TestDatabase _database;
     private readonly ServerHost _host;
