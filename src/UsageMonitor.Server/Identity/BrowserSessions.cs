@@ -126,8 +126,7 @@ internal sealed class BrowserSessions(
         Platform.ScopedTransaction transaction,
         Person person,
         SignInProof proof
-    ) =>
-        sessions.BeginInBrowserAsync(transaction, person, proof, SessionClient.Of(context), context.RequestAborted);
+    ) => sessions.BeginInBrowserAsync(transaction, person, proof, SessionClient.Of(context), context.RequestAborted);
 
     private async Task SetCookieAsync(HttpContext context, string? token)
     {

@@ -7,8 +7,7 @@ namespace UsageMonitor.Server.Identity.SecondFactors;
 /// <summary>What somebody gives to show that they hold a second factor.</summary>
 internal sealed record GivenFactor(string? Code, string? RecoveryCode, JsonElement? Passkey)
 {
-    public bool IsOne =>
-        (Code is null ? 0 : 1) + (RecoveryCode is null ? 0 : 1) + (Passkey is null ? 0 : 1) == 1;
+    public bool IsOne => (Code is null ? 0 : 1) + (RecoveryCode is null ? 0 : 1) + (Passkey is null ? 0 : 1) == 1;
 }
 
 /// <summary>Checks a second factor and uses it up in one transaction: nothing that was shown is good a second time.</summary>

@@ -119,7 +119,8 @@ internal static class OwnAccountEndpoints
         string? name = body.Value.DisplayName?.Trim();
         if (name is { Length: 0 or > DisplayNameCharactersMax } || name?.Any(char.IsControl) == true)
         {
-            string wrong = $"displayName must have 1 to {DisplayNameCharactersMax} characters, none a control character.";
+            string wrong =
+                $"displayName must have 1 to {DisplayNameCharactersMax} characters, none a control character.";
             return Problems.Problem(400, "invalid_request", wrong);
         }
 

@@ -113,7 +113,12 @@ internal sealed class OwnFactors(
 
         CancellationToken cancellationToken = context.RequestAborted;
         Guid enterpriseId = act.Enterprise.EnterpriseId;
-        IReadOnlyList<string> codes = await recoveryCodes.ReplaceAsync(own, enterpriseId, act.UserId, cancellationToken);
+        IReadOnlyList<string> codes = await recoveryCodes.ReplaceAsync(
+            own,
+            enterpriseId,
+            act.UserId,
+            cancellationToken
+        );
         await NotifyAsync(context, act, AccountNotices.RecoveryCodesReplaced);
         await own.CommitAsync(cancellationToken);
         context.Response.Headers.CacheControl = "no-store";
@@ -174,7 +179,11 @@ internal sealed class OwnFactors(
             : null;
         if (made is null)
         {
-            return Problems.Problem(422, "invalid_passkey", "That passkey cannot be used: it does not fit the options.");
+            return Problems.Problem(
+                422,
+                "invalid_passkey",
+                "That passkey cannot be used: it does not fit the options."
+            );
         }
 
         CancellationToken cancellationToken = context.RequestAborted;
@@ -259,18 +268,18 @@ internal sealed class OwnFactors(
         WHERE enterprise_id = $1 AND session_id = $2 AND method = 'password' AND second_factor IS NULL AND revoked_at IS NULL
         """;
 
-    private async Task<IReadOnlyList<string>?> EndAddingAsync(HttpContext context, Act act, string factor, string notice)
+    private async Task<IReadOnlyList<string>?> EndAddingAsync(
+        HttpContext context,
+        Act act,
+        string factor,
+        string notice
+    )
     {
         CancellationToken cancellationToken = context.RequestAborted;
         Caller caller = context.GetCaller();
         IReadOnlyList<string>? codes = act.State.Any
             ? null
-            : await recoveryCodes.ReplaceAsync(
-                act.Transaction,
-                caller.EnterpriseId,
-                act.UserId,
-                cancellationToken
-            );
+            : await recoveryCodes.ReplaceAsync(act.Transaction, caller.EnterpriseId, act.UserId, cancellationToken);
 
         // Whoever sets a factor up has just shown it: the session goes on as one with it.
         object?[] session = [caller.EnterpriseId, caller.SessionId, factor];
@@ -297,13 +306,7 @@ internal sealed class OwnFactors(
     }
 
     private Task NotifyAsync(HttpContext context, Act act, string notice) =>
-        notices.SendAsync(
-            act.Transaction,
-            act.Enterprise,
-            context.GetCaller().Email!,
-            notice,
-            context.RequestAborted
-        );
+        notices.SendAsync(act.Transaction, act.Enterprise, context.GetCaller().Email!, notice, context.RequestAborted);
 
     private async Task<EnterpriseInfo> EnterpriseAsync(HttpContext context) =>
         (await enterprises.FindAsync(context.GetCaller().EnterpriseId, context.RequestAborted))!;

@@ -13,13 +13,13 @@ internal sealed record PasskeyUser(Guid EnterpriseId, Guid UserId)
     private const int IdBytes = 16;
 
     /// <summary>WebAuthn's user handle: says nothing to a stranger, and where to look when a passkey alone signs in.</summary>
-    public string Handle =>
-        Base64Url.EncodeToString([.. EnterpriseId.ToByteArray(), .. UserId.ToByteArray()]);
+    public string Handle => Base64Url.EncodeToString([.. EnterpriseId.ToByteArray(), .. UserId.ToByteArray()]);
 
     public static PasskeyUser? Of(string handle)
     {
         Span<byte> bytes = stackalloc byte[2 * IdBytes];
-        return handle.Length == Base64Url.GetEncodedLength(bytes.Length)
+        return
+            handle.Length == Base64Url.GetEncodedLength(bytes.Length)
             && Base64Url.IsValid(handle)
             && Base64Url.TryDecodeFromChars(handle, bytes, out int written)
             && written == bytes.Length
@@ -60,9 +60,7 @@ internal sealed class PasskeyStore(Database database) : IUserPasskeyStore<Passke
         await using ScopedTransaction lookup = await database.OpenLookupAsync(credentialId, cancellationToken);
         await using NpgsqlCommand command = lookup.Command(FindOwner, credentialId);
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
-        return await reader.ReadAsync(cancellationToken)
-            ? new PasskeyUser(reader.GetGuid(0), reader.GetGuid(1))
-            : null;
+        return await reader.ReadAsync(cancellationToken) ? new PasskeyUser(reader.GetGuid(0), reader.GetGuid(1)) : null;
     }
 
     private const string ReadPasskeys =
@@ -126,8 +124,11 @@ internal sealed class PasskeyStore(Database database) : IUserPasskeyStore<Passke
 
     public Task<IdentityResult> DeleteAsync(PasskeyUser user, CancellationToken cancellationToken) => throw ReadOnly();
 
-    public Task AddOrUpdatePasskeyAsync(PasskeyUser user, UserPasskeyInfo passkey, CancellationToken cancellationToken) =>
-        throw ReadOnly();
+    public Task AddOrUpdatePasskeyAsync(
+        PasskeyUser user,
+        UserPasskeyInfo passkey,
+        CancellationToken cancellationToken
+    ) => throw ReadOnly();
 
     public Task RemovePasskeyAsync(PasskeyUser user, byte[] credentialId, CancellationToken cancellationToken) =>
         throw ReadOnly();

@@ -45,7 +45,11 @@ internal sealed class RecentProof(
         );
         return await command.ExecuteScalarAsync(cancellationToken) is true
             ? null
-            : Problems.Problem(403, "proof_required", "Show once more who you are: POST /v1/me/proof, then repeat this.");
+            : Problems.Problem(
+                403,
+                "proof_required",
+                "Show once more who you are: POST /v1/me/proof, then repeat this."
+            );
     }
 
     private const string ForgetOtherProofs = """

@@ -40,7 +40,10 @@ internal sealed class RecoveryCodes(TimeProvider time)
             [enterpriseId, userId, hashes, time.GetUtcNow()],
             cancellationToken
         );
-        return [.. codes.Select(code => string.Join('-', code.Chunk(GroupCharacters).Select(group => new string(group))))];
+        return
+        [
+            .. codes.Select(code => string.Join('-', code.Chunk(GroupCharacters).Select(group => new string(group)))),
+        ];
     }
 
     public static Task RemoveAsync(

@@ -56,12 +56,7 @@ internal sealed partial class SecondFactorSignIn(
         FactorState? state;
         await using (ScopedTransaction own = await OpenAsync(challenge.EnterpriseId, context))
         {
-            state = await FactorState.ReadAsync(
-                own,
-                challenge.EnterpriseId,
-                challenge.UserId,
-                context.RequestAborted
-            );
+            state = await FactorState.ReadAsync(own, challenge.EnterpriseId, challenge.UserId, context.RequestAborted);
         }
 
         return state is { Any: true } && state.PasswordChangedAt == challenge.PasswordChangedAt
@@ -208,10 +203,7 @@ internal sealed partial class SecondFactorSignIn(
     {
         PasskeyOptions? options =
             state.Passkeys > 0
-                ? await passkeys.RequestOptionsAsync(
-                    context,
-                    new PasskeyUser(challenge.EnterpriseId, challenge.UserId)
-                )
+                ? await passkeys.RequestOptionsAsync(context, new PasskeyUser(challenge.EnterpriseId, challenge.UserId))
                 : null;
         string text = challenges.Seal(Challenges.SecondFactor, challenge with { PasskeyState = options?.State });
         return new SecondFactorChallenge(text, state.Methods, options?.Options);
