@@ -6,6 +6,7 @@ using Microsoft.Extensions.Time.Testing;
 using Npgsql;
 using OtpNet;
 using UsageMonitor.Contracts;
+using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Platform.Mail;
 using UsageMonitor.Tests.Fixtures;
@@ -38,10 +39,13 @@ public sealed class FactorFixture(Engines engines) : IAsyncLifetime
     internal async Task<FactorPerson> NewPersonAsync() => new(this, await Host.CreateEnterpriseAsync());
 
     /// <summary>Whether the enterprise asks for a second factor.</summary>
-    internal async Task RequireAsync(Guid enterpriseId, bool required = true)
+    internal Task RequireAsync(Guid enterpriseId, bool required = true) =>
+        RequireAsync(Host, Database, enterpriseId, required);
+
+    internal static async Task RequireAsync(IdentityHost host, TestDatabase database, Guid enterpriseId, bool required)
     {
         CancellationToken cancellationToken = TestContext.Current.CancellationToken;
-        await using ScopedTransaction own = await Database.Database.OpenEnterpriseAsync(
+        await using ScopedTransaction own = await database.Database.OpenEnterpriseAsync(
             enterpriseId,
             cancellationToken
         );
@@ -50,7 +54,28 @@ public sealed class FactorFixture(Engines engines) : IAsyncLifetime
             [enterpriseId, required],
             cancellationToken
         );
-        await Host.Services.GetRequiredService<IdentityVersion>().CommitAsync(own, cancellationToken);
+        await host.Services.GetRequiredService<IdentityVersion>().CommitAsync(own, cancellationToken);
+    }
+
+    /// <summary>Another person of the enterprise, signed in; the answer is their id and token.</summary>
+    internal async Task<(Guid UserId, string Token)> AddColleagueAsync(Guid enterpriseId, string role)
+    {
+        CancellationToken cancellationToken = TestContext.Current.CancellationToken;
+        IServiceProvider services = Host.Services;
+        EnterpriseInfo enterprise = (
+            await services.GetRequiredService<EnterpriseDirectory>().FindAsync(enterpriseId, cancellationToken)
+        )!;
+        string email = $"colleague-{Guid.NewGuid():N}@example.com";
+        string hash = services.GetRequiredService<Passwords>().Hash(IdentityHost.AdminPassword);
+        await using ScopedTransaction own = await Database.Database.OpenEnterpriseAsync(
+            enterpriseId,
+            cancellationToken
+        );
+        Guid userId = await services
+            .GetRequiredService<Users>()
+            .AddAsync(own, enterpriseId, enterprise.DataKey, new NewPerson(email, null, hash, [role]), cancellationToken);
+        await own.CommitAsync(cancellationToken);
+        return (userId, (await Host.LoginAsync(email, IdentityHost.AdminPassword)).AccessToken);
     }
 
     /// <summary>The subjects of the mails to an enterprise's people, oldest first.</summary>
