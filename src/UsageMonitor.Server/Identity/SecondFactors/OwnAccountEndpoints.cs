@@ -171,13 +171,13 @@ internal static class OwnAccountEndpoints
 
         if (!Passwords.IsAcceptable(body.Value.New))
         {
-            string wrong = $"new must have {Passwords.CharactersMin} to {Passwords.CharactersMax} characters.";
+            string wrong = $"The new password must have {Passwords.CharactersMin} to {Passwords.CharactersMax} characters.";
             return Problems.Problem(400, "weak_password", wrong);
         }
 
         if (body.Value.New == body.Value.Current)
         {
-            return Problems.Problem(400, "weak_password", "new must not be the password until now.");
+            return Problems.Problem(400, "weak_password", "The new password must not be the one until now.");
         }
 
         Caller caller = context.GetCaller();
