@@ -151,7 +151,8 @@ internal static class SecondFactorPages
             }
         )
         {
-            StatusCode = problem?.StatusCode == StatusCodes.Status429TooManyRequests ? 429
+            StatusCode =
+                problem?.StatusCode == StatusCodes.Status429TooManyRequests ? 429
                 : problem is null ? null
                 : StatusCodes.Status422UnprocessableEntity,
         };

@@ -171,7 +171,8 @@ internal static class OwnAccountEndpoints
 
         if (!Passwords.IsAcceptable(body.Value.New))
         {
-            string wrong = $"The new password must have {Passwords.CharactersMin} to {Passwords.CharactersMax} characters.";
+            string wrong =
+                $"The new password must have {Passwords.CharactersMin} to {Passwords.CharactersMax} characters.";
             return Problems.Problem(400, "weak_password", wrong);
         }
 

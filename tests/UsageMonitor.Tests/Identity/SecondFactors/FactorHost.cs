@@ -73,7 +73,13 @@ public sealed class FactorFixture(Engines engines) : IAsyncLifetime
         );
         Guid userId = await services
             .GetRequiredService<Users>()
-            .AddAsync(own, enterpriseId, enterprise.DataKey, new NewPerson(email, null, hash, [role]), cancellationToken);
+            .AddAsync(
+                own,
+                enterpriseId,
+                enterprise.DataKey,
+                new NewPerson(email, null, hash, [role]),
+                cancellationToken
+            );
         await own.CommitAsync(cancellationToken);
         return (userId, (await Host.LoginAsync(email, IdentityHost.AdminPassword)).AccessToken);
     }

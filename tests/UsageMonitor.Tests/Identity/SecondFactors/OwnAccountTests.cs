@@ -15,14 +15,28 @@ public sealed class OwnAccountTests(FactorFixture fixture) : IClassFixture<Facto
     {
         FactorPerson person = await fixture.NewPersonAsync();
         await person.DoneAsync(HttpMethod.Put, "/v1/me", new ChangeMeRequest("  Ada Lovelace "));
-        await person.RefusedAsync(HttpMethod.Put, "/v1/me", new ChangeMeRequest(new string('x', 101)), 400, "invalid_request");
+        await person.RefusedAsync(
+            HttpMethod.Put,
+            "/v1/me",
+            new ChangeMeRequest(new string('x', 101)),
+            400,
+            "invalid_request"
+        );
         await person.RefusedAsync(HttpMethod.Put, "/v1/me", new ChangeMeRequest("a\nb"), 400, "invalid_request");
 
         MeResponse me = await person.SendAsync<MeResponse>(HttpMethod.Get, "/v1/me");
 
         Assert.Equal(
             (person.UserId, person.Email, "Ada Lovelace", person.EnterpriseId, "Example Ltd", true, false),
-            (me.UserId, me.Email, me.DisplayName, me.EnterpriseId, me.EnterpriseName, me.HasPassword, me.MustSetUpSecondFactor)
+            (
+                me.UserId,
+                me.Email,
+                me.DisplayName,
+                me.EnterpriseId,
+                me.EnterpriseName,
+                me.HasPassword,
+                me.MustSetUpSecondFactor
+            )
         );
         Assert.Equal(["EnterpriseAdmin"], me.Roles);
         await person.DoneAsync(HttpMethod.Put, "/v1/me", new ChangeMeRequest());
@@ -55,7 +69,10 @@ public sealed class OwnAccountTests(FactorFixture fixture) : IClassFixture<Facto
         do
         {
             string after = next is null ? "" : "&after=" + next;
-            SessionsResponse page = await person.SendAsync<SessionsResponse>(HttpMethod.Get, $"{Sessions}?limit=2{after}");
+            SessionsResponse page = await person.SendAsync<SessionsResponse>(
+                HttpMethod.Get,
+                $"{Sessions}?limit=2{after}"
+            );
             Assert.InRange(page.Sessions.Count, 1, 2);
             listed.AddRange(page.Sessions);
             next = page.Next;
@@ -63,7 +80,10 @@ public sealed class OwnAccountTests(FactorFixture fixture) : IClassFixture<Facto
 
         Assert.Equal(5, listed.Select(session => session.SessionId).Distinct().Count());
         Assert.Equal(5, listed.Count);
-        Assert.Equal(listed.OrderByDescending(session => session.CreatedAt).Select(s => s.CreatedAt), listed.Select(s => s.CreatedAt));
+        Assert.Equal(
+            listed.OrderByDescending(session => session.CreatedAt).Select(s => s.CreatedAt),
+            listed.Select(s => s.CreatedAt)
+        );
         SessionSummary mine = Assert.Single(listed, session => session.IsThisOne);
         Assert.Equal(("password", false, "127.0.0.1"), (mine.Method, mine.InBrowser, mine.Address));
         await person.RefusedAsync(HttpMethod.Get, Sessions + "?after=nonsense", null, 400, "invalid_request");
@@ -111,7 +131,13 @@ public sealed class OwnAccountTests(FactorFixture fixture) : IClassFixture<Facto
         FactorPerson person = await fixture.NewPersonAsync();
         LoginResponse other = await AnotherAsync(person);
         const string Path = "/v1/me/password";
-        await person.RefusedAsync(HttpMethod.Put, Path, new ChangePasswordRequest("wrong", NewPassword), 422, "wrong_password");
+        await person.RefusedAsync(
+            HttpMethod.Put,
+            Path,
+            new ChangePasswordRequest("wrong", NewPassword),
+            422,
+            "wrong_password"
+        );
         await person.RefusedAsync(
             HttpMethod.Put,
             Path,
@@ -127,7 +153,11 @@ public sealed class OwnAccountTests(FactorFixture fixture) : IClassFixture<Facto
             "weak_password"
         );
 
-        await person.DoneAsync(HttpMethod.Put, Path, new ChangePasswordRequest(IdentityHost.AdminPassword, NewPassword));
+        await person.DoneAsync(
+            HttpMethod.Put,
+            Path,
+            new ChangePasswordRequest(IdentityHost.AdminPassword, NewPassword)
+        );
 
         Assert.Equal(HttpStatusCode.OK, await person.StatusAsync("/v1/me"));
         Assert.Equal(HttpStatusCode.Unauthorized, await person.StatusAsync("/v1/me", other.AccessToken));
@@ -170,7 +200,11 @@ public sealed class OwnSessionsOnInstancesTests(IdentityFixture fixture) : IClas
         LoginResponse admin = await fixture.Host.CreateEnterpriseAsync();
         LoginResponse second = await fixture.Host.LoginAsync(admin.User.Email, IdentityHost.AdminPassword);
         Assert.Equal(HttpStatusCode.OK, await other.StatusAsync(HttpMethod.Get, "/v1/me", second.AccessToken));
-        using HttpResponseMessage list = await fixture.Host.SendAsync(HttpMethod.Get, "/v1/me/sessions", admin.AccessToken);
+        using HttpResponseMessage list = await fixture.Host.SendAsync(
+            HttpMethod.Get,
+            "/v1/me/sessions",
+            admin.AccessToken
+        );
         SessionsResponse sessions = await IdentityHost.ReadAsync<SessionsResponse>(list, HttpStatusCode.OK);
         Guid ended = sessions.Sessions.Single(session => !session.IsThisOne).SessionId;
 
@@ -179,7 +213,10 @@ public sealed class OwnSessionsOnInstancesTests(IdentityFixture fixture) : IClas
             await fixture.Host.StatusAsync(HttpMethod.Delete, $"/v1/me/sessions/{ended}", admin.AccessToken)
         );
 
-        Assert.Equal(HttpStatusCode.Unauthorized, await fixture.Host.StatusAsync(HttpMethod.Get, "/v1/me", second.AccessToken));
+        Assert.Equal(
+            HttpStatusCode.Unauthorized,
+            await fixture.Host.StatusAsync(HttpMethod.Get, "/v1/me", second.AccessToken)
+        );
         await Eventually.TrueAsync(
             async () =>
                 await other.StatusAsync(HttpMethod.Get, "/v1/me", second.AccessToken) == HttpStatusCode.Unauthorized,
@@ -195,7 +232,12 @@ public sealed class OwnSessionsOnInstancesTests(IdentityFixture fixture) : IClas
         LoginResponse admin = await fixture.Host.CreateEnterpriseAsync();
         Assert.Equal(HttpStatusCode.OK, await other.StatusAsync(HttpMethod.Get, "/v1/usage", admin.AccessToken));
 
-        await FactorFixture.RequireAsync(fixture.Host, fixture.Database, admin.User.EnterpriseId!.Value, required: true);
+        await FactorFixture.RequireAsync(
+            fixture.Host,
+            fixture.Database,
+            admin.User.EnterpriseId!.Value,
+            required: true
+        );
 
         await Eventually.TrueAsync(
             async () =>

@@ -65,7 +65,13 @@ public sealed class SettingUpTests(FactorFixture fixture) : IClassFixture<Factor
         FactorPerson person = await fixture.NewPersonAsync();
         await person.BeginTotpAsync();
 
-        await person.RefusedAsync(HttpMethod.Post, Totp + "/confirm", new ConfirmTotpRequest("000000"), 422, "invalid_code");
+        await person.RefusedAsync(
+            HttpMethod.Post,
+            Totp + "/confirm",
+            new ConfirmTotpRequest("000000"),
+            422,
+            "invalid_code"
+        );
         using (HttpResponseMessage noFactorYet = await person.PasswordAsync())
         {
             Assert.Equal(HttpStatusCode.OK, noFactorYet.StatusCode);
@@ -112,7 +118,13 @@ public sealed class SettingUpTests(FactorFixture fixture) : IClassFixture<Factor
         FactorPerson person = await fixture.NewPersonAsync();
         fixture.Time.Advance(RecentProof.GoodFor);
         await person.RefusedAsync(HttpMethod.Post, Totp, null, 403, "proof_required");
-        await person.RefusedAsync(HttpMethod.Post, FactorPerson.Factors + "/passkeys/options", null, 403, "proof_required");
+        await person.RefusedAsync(
+            HttpMethod.Post,
+            FactorPerson.Factors + "/passkeys/options",
+            null,
+            403,
+            "proof_required"
+        );
         await person.RefusedAsync(
             HttpMethod.Post,
             "/v1/me/proof",
@@ -133,8 +145,18 @@ public sealed class SettingUpTests(FactorFixture fixture) : IClassFixture<Factor
         ).AccessToken;
         fixture.Time.Advance(RecentProof.GoodFor);
         await person.RefusedAsync(HttpMethod.Delete, Totp, null, 403, "proof_required");
-        await person.RefusedAsync(HttpMethod.Post, FactorPerson.Factors + "/recovery-codes", null, 403, "proof_required");
-        await person.DoneAsync(HttpMethod.Post, "/v1/me/proof", new ProofRequest(RecoveryCode: person.RecoveryCodes[3]));
+        await person.RefusedAsync(
+            HttpMethod.Post,
+            FactorPerson.Factors + "/recovery-codes",
+            null,
+            403,
+            "proof_required"
+        );
+        await person.DoneAsync(
+            HttpMethod.Post,
+            "/v1/me/proof",
+            new ProofRequest(RecoveryCode: person.RecoveryCodes[3])
+        );
         await person.DoneAsync(HttpMethod.Delete, Totp);
         Assert.Equal(
             [AccountNotices.TotpAdded, AccountNotices.TotpRemoved],
@@ -148,8 +170,15 @@ public sealed class SettingUpTests(FactorFixture fixture) : IClassFixture<Factor
         FactorPerson person = await fixture.NewPersonAsync();
         await person.AddTotpAsync();
         Asked asked = await person.AskedAsync();
-        string other = (await person.AnsweredAsync(new SecondFactorRequest(asked.Challenge, person.NextCode()))).AccessToken;
-        await person.SendAsync<RecoveryCodesResponse>(HttpMethod.Post, FactorPerson.Factors + "/recovery-codes", null, other);
+        string other = (
+            await person.AnsweredAsync(new SecondFactorRequest(asked.Challenge, person.NextCode()))
+        ).AccessToken;
+        await person.SendAsync<RecoveryCodesResponse>(
+            HttpMethod.Post,
+            FactorPerson.Factors + "/recovery-codes",
+            null,
+            other
+        );
 
         await person.AddTotpAsync();
 
@@ -184,7 +213,13 @@ public sealed class SettingUpTests(FactorFixture fixture) : IClassFixture<Factor
     public async Task RecoveryCodes_WhenReplaced_ShouldVoidTheOldOnes()
     {
         FactorPerson person = await fixture.NewPersonAsync();
-        await person.RefusedAsync(HttpMethod.Post, FactorPerson.Factors + "/recovery-codes", null, 409, "no_second_factor");
+        await person.RefusedAsync(
+            HttpMethod.Post,
+            FactorPerson.Factors + "/recovery-codes",
+            null,
+            409,
+            "no_second_factor"
+        );
         await person.AddTotpAsync();
 
         RecoveryCodesResponse made = await person.SendAsync<RecoveryCodesResponse>(
@@ -213,7 +248,10 @@ public sealed class SettingUpTests(FactorFixture fixture) : IClassFixture<Factor
         await fixture.RequireAsync(person.EnterpriseId, required: false);
 
         await person.DoneAsync(HttpMethod.Delete, Totp);
-        SecondFactorsResponse none = await person.SendAsync<SecondFactorsResponse>(HttpMethod.Get, FactorPerson.Factors);
+        SecondFactorsResponse none = await person.SendAsync<SecondFactorsResponse>(
+            HttpMethod.Get,
+            FactorPerson.Factors
+        );
         Assert.Equal((null, 0, 0), (none.TotpSince, none.Passkeys.Count, none.RecoveryCodesLeft));
         using HttpResponseMessage signIn = await person.PasswordAsync();
         Assert.Equal(HttpStatusCode.OK, signIn.StatusCode);
