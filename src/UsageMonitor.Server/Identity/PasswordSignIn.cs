@@ -19,6 +19,15 @@ internal enum SignInOutcome
 
     /// <summary>A form on another site sent it.</summary>
     CrossSite,
+
+    /// <summary>The password was right; the person has a second factor to show.</summary>
+    SecondFactorRequired,
+
+    /// <summary>The second factor was wrong, or was used before.</summary>
+    InvalidSecondFactor,
+
+    /// <summary>Too late, answered already, or answered wrongly too often: begin again.</summary>
+    ChallengeOver,
 }
 
 /// <summary>A person who has proven who they are.</summary>
@@ -28,7 +37,11 @@ internal sealed record Person(Guid EnterpriseId, Guid UserId, string Email, IRea
 /// <param name="Outcome">What became of it.</param>
 /// <param name="Person">Who signed in, or null.</param>
 /// <param name="RetryAfter">With <see cref="SignInOutcome.TooManyAttempts"/>: how long to wait.</param>
-internal sealed record LoginResult(SignInOutcome Outcome, Person? Person = null, TimeSpan RetryAfter = default);
+internal sealed record LoginResult(SignInOutcome Outcome, Person? Person = null, TimeSpan RetryAfter = default)
+{
+    /// <summary>With <see cref="SignInOutcome.SecondFactorRequired"/>: what to answer.</summary>
+    public SecondFactors.SecondFactorChallenge? Challenge { get; init; }
+}
 
 /// <summary>Checks an e-mail address and a password.</summary>
 internal sealed partial class PasswordSignIn(
