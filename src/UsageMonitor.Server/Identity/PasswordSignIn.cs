@@ -1,5 +1,6 @@
 using System.Net;
 using Npgsql;
+using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity;
@@ -66,15 +67,22 @@ internal sealed partial class PasswordSignIn(
             return new LoginResult(SignInOutcome.InvalidCredentials);
         }
 
-        throttle.Succeeded(emailHash, address);
         EnterpriseInfo? enterprise = await enterprises.FindAsync(user.EnterpriseId, cancellationToken);
+        await using ScopedTransaction own = await database.OpenEnterpriseAsync(user.EnterpriseId, cancellationToken);
+        ResolvedRoles roles = await RoleResolver.ResolveAsync(own, user.EnterpriseId, user.UserId, cancellationToken);
+
+        // Before the throttle forgets: it must not tell that the password was right.
+        if (enterprise is not null && !PasswordRule.Allows(enterprise, roles.Names))
+        {
+            return new LoginResult(SignInOutcome.InvalidCredentials);
+        }
+
+        throttle.Succeeded(emailHash, address);
         if (enterprise is null or { IsSuspended: true })
         {
             return new LoginResult(SignInOutcome.EnterpriseSuspended);
         }
 
-        await using ScopedTransaction own = await database.OpenEnterpriseAsync(user.EnterpriseId, cancellationToken);
-        ResolvedRoles roles = await RoleResolver.ResolveAsync(own, user.EnterpriseId, user.UserId, cancellationToken);
         return new LoginResult(SignInOutcome.SignedIn, new Person(user.EnterpriseId, user.UserId, email!, roles.Names));
     }
 

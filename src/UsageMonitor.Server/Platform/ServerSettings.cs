@@ -45,6 +45,15 @@ internal sealed class ServerSettings
     /// <summary><c>RateLimits:EventsPerSecondPerKey</c>: sustained events a second of one API key.</summary>
     public required int EventsPerSecondPerKey { get; init; }
 
+    /// <summary><c>PublicAddress</c>: how browsers reach the platform when something in front of it ends TLS or changes the host; null: as the request says.</summary>
+    public Uri? PublicAddress { get; init; }
+
+    /// <summary><c>SingleSignOn:AllowInsecureIssuers</c>: OpenID providers over plain http, for tests.</summary>
+    public bool AllowInsecureIssuers { get; init; }
+
+    /// <summary><c>SingleSignOn:AllowPrivateIssuers</c>: OpenID providers inside this server's own network.</summary>
+    public bool AllowPrivateIssuers { get; init; }
+
     /// <summary><c>USAGEMONITOR_OPERATOR_EMAIL</c>, or null for the default address.</summary>
     public string? OperatorEmail { get; init; }
 
@@ -94,6 +103,9 @@ internal sealed class ServerSettings
                 10_000_000,
                 errors
             ),
+            PublicAddress = Site(configuration, "PublicAddress", errors),
+            AllowInsecureIssuers = Flag(configuration, "SingleSignOn:AllowInsecureIssuers", errors),
+            AllowPrivateIssuers = Flag(configuration, "SingleSignOn:AllowPrivateIssuers", errors),
             OperatorEmail = Text(configuration["USAGEMONITOR_OPERATOR_EMAIL"]),
             OperatorPassword = Text(configuration["USAGEMONITOR_OPERATOR_PASSWORD"]),
         };
@@ -143,6 +155,25 @@ internal sealed class ServerSettings
 
         errors.Add($"{key}: '{text}' is not a whole number from {min} to {max}.");
         return fallback;
+    }
+
+    private static Uri? Site(IConfiguration configuration, string key, List<string> errors)
+    {
+        if (Text(configuration[key]) is not { } text)
+        {
+            return null;
+        }
+
+        if (
+            Uri.TryCreate(text, UriKind.Absolute, out Uri? address)
+            && address is { Scheme: "https" or "http", Query: "", Fragment: "", UserInfo: "" }
+        )
+        {
+            return address;
+        }
+
+        errors.Add($"{key}: '{text}' is not an address such as https://usage.example.com.");
+        return null;
     }
 
     private static bool Flag(IConfiguration configuration, string key, List<string> errors)
