@@ -157,7 +157,9 @@ internal sealed class CredentialStore(
             SessionId = sessionId,
             Email = email,
             Permissions =
-                PasswordRule.NeedsSecondFactor(enterprise) && passwordOnly ? RolePermissions.WhileSettingUp : roles.Permissions,
+                PasswordRule.NeedsSecondFactor(enterprise) && passwordOnly
+                    ? RolePermissions.WhileSettingUp
+                    : roles.Permissions,
         };
         return new Credential(kind, caller, enterprise.IsSuspended, expiresAt);
     }

@@ -45,9 +45,6 @@ internal sealed class ServerSettings
     /// <summary><c>RateLimits:EventsPerSecondPerKey</c>: sustained events a second of one API key.</summary>
     public required int EventsPerSecondPerKey { get; init; }
 
-    /// <summary><c>PublicAddress</c>: how browsers reach the platform when something in front of it ends TLS or changes the host; null: as the request says.</summary>
-    public Uri? PublicAddress { get; init; }
-
     /// <summary><c>SingleSignOn:AllowInsecureIssuers</c>: OpenID providers over plain http, for tests.</summary>
     public bool AllowInsecureIssuers { get; init; }
 
@@ -59,6 +56,9 @@ internal sealed class ServerSettings
 
     /// <summary><c>USAGEMONITOR_OPERATOR_PASSWORD</c>, or null for a password made up and printed once.</summary>
     public string? OperatorPassword { get; init; }
+
+    /// <summary><c>PublicUrl</c>: where people reach the pages, as it stands in mails; without a slash at its end. Or null.</summary>
+    public string? PublicUrl { get; init; }
 
     /// <exception cref="SettingsException">Something is wrong; the message names every error, not just the first.</exception>
     public static ServerSettings Load(IConfiguration configuration)
@@ -103,11 +103,11 @@ internal sealed class ServerSettings
                 10_000_000,
                 errors
             ),
-            PublicAddress = Site(configuration, "PublicAddress", errors),
             AllowInsecureIssuers = Flag(configuration, "SingleSignOn:AllowInsecureIssuers", errors),
             AllowPrivateIssuers = Flag(configuration, "SingleSignOn:AllowPrivateIssuers", errors),
             OperatorEmail = Text(configuration["USAGEMONITOR_OPERATOR_EMAIL"]),
             OperatorPassword = Text(configuration["USAGEMONITOR_OPERATOR_PASSWORD"]),
+            PublicUrl = Text(configuration["PublicUrl"])?.TrimEnd('/'),
         };
         if (!System.Net.IPAddress.TryParse(settings.Address, out _))
         {
@@ -119,8 +119,21 @@ internal sealed class ServerSettings
             errors.Add("MasterKey: must be base64 of 32 bytes.");
         }
 
+        if (settings.PublicUrl is { } url && !IsPublicUrl(url))
+        {
+            errors.Add($"PublicUrl: '{url}' is not an address such as https://usage.example.com.");
+        }
+
         return errors.Count == 0 ? settings : throw new SettingsException(errors);
     }
+
+    private static bool IsPublicUrl(string url) =>
+        Uri.TryCreate(url, UriKind.Absolute, out Uri? address)
+        && (address.Scheme == Uri.UriSchemeHttps || address.Scheme == Uri.UriSchemeHttp)
+        && address.Query.Length == 0
+        && address.Fragment.Length == 0
+        && address.UserInfo.Length == 0
+        && !url.Any(character => char.IsControl(character) || char.IsWhiteSpace(character));
 
     private static bool IsKey(string base64)
     {
@@ -155,25 +168,6 @@ internal sealed class ServerSettings
 
         errors.Add($"{key}: '{text}' is not a whole number from {min} to {max}.");
         return fallback;
-    }
-
-    private static Uri? Site(IConfiguration configuration, string key, List<string> errors)
-    {
-        if (Text(configuration[key]) is not { } text)
-        {
-            return null;
-        }
-
-        if (
-            Uri.TryCreate(text, UriKind.Absolute, out Uri? address)
-            && address is { Scheme: "https" or "http", Query: "", Fragment: "", UserInfo: "" }
-        )
-        {
-            return address;
-        }
-
-        errors.Add($"{key}: '{text}' is not an address such as https://usage.example.com.");
-        return null;
     }
 
     private static bool Flag(IConfiguration configuration, string key, List<string> errors)

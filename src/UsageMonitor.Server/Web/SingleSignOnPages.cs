@@ -176,7 +176,13 @@ internal static class SingleSignOnPages
         IdentityProviderResponse? provider = null;
         if (providerId is { } id)
         {
-            IResult found = await IdentityProviderEndpoints.GetAsync(id, database, addresses, context, cancellationToken);
+            IResult found = await IdentityProviderEndpoints.GetAsync(
+                id,
+                database,
+                addresses,
+                context,
+                cancellationToken
+            );
             provider = FormOutcome.Of<IdentityProviderResponse>(found).Value;
             if (provider is null)
             {

@@ -142,7 +142,12 @@ internal sealed class IdTokens(ProviderMetadata metadata, TimeProvider time)
             First(token, provider.EmailClaim),
             bool.TryParse(First(token, "email_verified"), out bool verified) ? verified : null,
             First(token, provider.DisplayNameClaim),
-            [.. token.Claims.Where(claim => claim.Type == provider.RolesClaim).Select(claim => claim.Value).Take(RolesMax)]
+            [
+                .. token
+                    .Claims.Where(claim => claim.Type == provider.RolesClaim)
+                    .Select(claim => claim.Value)
+                    .Take(RolesMax),
+            ]
         );
 
     private static string? First(JsonWebToken token, string name) =>

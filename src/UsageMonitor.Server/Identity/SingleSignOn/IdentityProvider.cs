@@ -46,9 +46,7 @@ internal sealed record IdentityProvider
 
     /// <summary>The client secret, or null for a public client.</summary>
     public string? OpenSecret(byte[] dataKey) =>
-        SealedSecret is null
-            ? null
-            : Encoding.UTF8.GetString(Sealing.Open(dataKey, SealedSecret, SecretContext()));
+        SealedSecret is null ? null : Encoding.UTF8.GetString(Sealing.Open(dataKey, SealedSecret, SecretContext()));
 
     /// <summary>The roles that the values of the roles claim give, and those that everybody gets.</summary>
     public IReadOnlyList<string> RolesFor(IReadOnlyCollection<string> values) =>

@@ -42,7 +42,9 @@ internal static class IdentityProviderEndpoints
             .MapPut("/{providerId:guid}", UpdateAsync)
             .RequirePermission(Permissions.SettingsWrite)
             .WithName("UpdateIdentityProvider")
-            .WithSummary("Changes an OpenID provider; INACTIVE also ends the sessions and takes the roles that came from it")
+            .WithSummary(
+                "Changes an OpenID provider; INACTIVE also ends the sessions and takes the roles that came from it"
+            )
             .Produces<IdentityProviderResponse>()
             .ProducesProblem(400)
             .ProducesProblem(401)
@@ -143,7 +145,8 @@ internal static class IdentityProviderEndpoints
         );
         if (there.Count >= IdentityProviderRules.ProvidersPerEnterpriseMax)
         {
-            string full = $"An enterprise has {IdentityProviderRules.ProvidersPerEnterpriseMax} identity providers at most.";
+            string full =
+                $"An enterprise has {IdentityProviderRules.ProvidersPerEnterpriseMax} identity providers at most.";
             return Problems.Problem(409, "too_many_identity_providers", full);
         }
 
@@ -214,7 +217,8 @@ internal static class IdentityProviderEndpoints
         bool isSame = read.Issuer == before.Issuer && read.ClientId == before.ClientId;
         if (body.Value.ClientSecret is null && before.SealedSecret is not null && !isSame)
         {
-            string again = "The client secret is kept for its issuer and client only: give it again when one of them changes.";
+            string again =
+                "The client secret is kept for its issuer and client only: give it again when one of them changes.";
             return Problems.Problem(400, "client_secret_needed", again);
         }
 
@@ -225,7 +229,10 @@ internal static class IdentityProviderEndpoints
             UpdatedAt = time.GetUtcNow(),
         };
         provider = body.Value.ClientSecret is null
-            ? provider with { SealedSecret = before.SealedSecret }
+            ? provider with
+            {
+                SealedSecret = before.SealedSecret,
+            }
             : WithSecret(provider, body.Value.ClientSecret, enterprise);
         try
         {

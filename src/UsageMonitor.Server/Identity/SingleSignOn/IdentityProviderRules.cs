@@ -56,7 +56,11 @@ internal sealed class IdentityProviderRules(ProviderConnections connections)
     {
         if (caller.EnterpriseId == Guid.Empty)
         {
-            return Problems.Problem(403, "forbidden", "The platform's operators sign in by password and second factor.");
+            return Problems.Problem(
+                403,
+                "forbidden",
+                "The platform's operators sign in by password and second factor."
+            );
         }
 
         return RolePermissions.BuiltIn[RolePermissions.EnterpriseAdmin].All(caller.May)
@@ -86,7 +90,9 @@ internal sealed class IdentityProviderRules(ProviderConnections connections)
             return (null, Problems.Problem(400, "invalid_request", wrong));
         }
 
-        string[] scopes = request.Scopes is { Count: > 0 } given ? [.. given.Distinct()] : IdentityProvider.StandardScopes;
+        string[] scopes = request.Scopes is { Count: > 0 } given
+            ? [.. given.Distinct()]
+            : IdentityProvider.StandardScopes;
         RoleMapping[] mapping = [.. (request.RoleMapping ?? []).Select(Trimmed).Distinct()];
         string[] defaults = [.. (request.DefaultRoles ?? []).Select(role => role.Trim()).Distinct()];
         string[] roles = [.. mapping.Select(pair => pair.Role!).Concat(defaults).Distinct()];
@@ -211,7 +217,9 @@ internal sealed class IdentityProviderRules(ProviderConnections connections)
     private bool IsIssuer(string? text) =>
         text?.Trim() is { Length: <= IssuerCharactersMax } issuer
         && connections.IsAllowed(issuer)
-        && !issuer.Any(character => char.IsControl(character) || char.IsWhiteSpace(character) || character is '?' or '#');
+        && !issuer.Any(character =>
+            char.IsControl(character) || char.IsWhiteSpace(character) || character is '?' or '#'
+        );
 
     private static bool IsText(string? text, int charactersMax) =>
         text?.Trim() is { Length: > 0 } trimmed && trimmed.Length <= charactersMax && !trimmed.Any(char.IsControl);

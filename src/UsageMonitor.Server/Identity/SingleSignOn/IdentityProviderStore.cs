@@ -63,11 +63,7 @@ internal static class IdentityProviderStore
         CancellationToken cancellationToken
     )
     {
-        await using NpgsqlCommand command = transaction.Command(
-            hold ? ReadAndHold : ReadOne,
-            enterpriseId,
-            providerId
-        );
+        await using NpgsqlCommand command = transaction.Command(hold ? ReadAndHold : ReadOne, enterpriseId, providerId);
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
         return await reader.ReadAsync(cancellationToken) ? Read(reader) : null;
     }
@@ -121,7 +117,11 @@ internal static class IdentityProviderStore
         CancellationToken cancellationToken
     )
     {
-        await transaction.ExecuteAsync(Insert, [.. Row(provider), provider.CreatedAt, provider.UpdatedAt], cancellationToken);
+        await transaction.ExecuteAsync(
+            Insert,
+            [.. Row(provider), provider.CreatedAt, provider.UpdatedAt],
+            cancellationToken
+        );
         await ClaimAsync(transaction, provider, cancellationToken);
     }
 
@@ -149,7 +149,8 @@ internal static class IdentityProviderStore
         await ClaimAsync(transaction, provider, cancellationToken);
     }
 
-    private const string LockOne = "SELECT 1 FROM identity_providers WHERE enterprise_id = $1 AND provider_id = $2 FOR UPDATE";
+    private const string LockOne =
+        "SELECT 1 FROM identity_providers WHERE enterprise_id = $1 AND provider_id = $2 FOR UPDATE";
 
     /// <summary>Waits for who is being signed in by it, and keeps others out until the transaction ends.</summary>
     /// <returns>False: there is none.</returns>

@@ -72,6 +72,10 @@ internal sealed class ProviderCheck(ProviderMetadata metadata, ProviderConnectio
         OpenIdConnectConfiguration configuration
     ) =>
         CodeExchange.AuthenticationOf(configuration, provider.SealedSecret is not null) is { } method
-            ? new("client_authentication", true, $"Codes are redeemed with {method}. The secret itself shows at sign-in.")
+            ? new(
+                "client_authentication",
+                true,
+                $"Codes are redeemed with {method}. The secret itself shows at sign-in."
+            )
             : new("client_authentication", false, "It takes a client secret neither by header nor by form.");
 }

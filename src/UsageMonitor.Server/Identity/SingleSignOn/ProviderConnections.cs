@@ -81,9 +81,7 @@ internal sealed class ProviderConnections : IDocumentRetriever, IDisposable
     public void Dispose() => _client.Dispose();
 
     private Uri Checked(string address) =>
-        IsAllowed(address)
-            ? new Uri(address)
-            : throw new ProviderException($"'{address}' is not an https address.");
+        IsAllowed(address) ? new Uri(address) : throw new ProviderException($"'{address}' is not an https address.");
 
     private async Task<(HttpStatusCode, string)> SendAsync(
         HttpRequestMessage request,

@@ -55,8 +55,7 @@ internal sealed class ProviderMetadata(ProviderConnections connections, TimeProv
 
             return known.Loaded = await FetchAsync(issuer, cancellationToken);
         }
-        catch (ProviderException)
-            when (known.Loaded is { } stale && time.GetUtcNow() - stale.LoadedAt < UsableFor)
+        catch (ProviderException) when (known.Loaded is { } stale && time.GetUtcNow() - stale.LoadedAt < UsableFor)
         {
             return stale;
         }

@@ -10,7 +10,7 @@ internal sealed class SignOnAddresses(ServerSettings settings)
 
     /// <summary>Whether browsers reach us over TLS.</summary>
     public bool IsSecure(HttpRequest request) =>
-        settings.PublicAddress is { } address ? address.Scheme == Uri.UriSchemeHttps : request.IsHttps;
+        BaseOf(request).StartsWith("https:", StringComparison.OrdinalIgnoreCase);
 
     /// <summary>
     /// What an enterprise registers at its providers. Each enterprise has its own: a provider of one that sends browsers on
@@ -23,7 +23,5 @@ internal sealed class SignOnAddresses(ServerSettings settings)
     public string SignInUri(HttpRequest request, Guid providerId) => $"{BaseOf(request)}{SignInPath}/{providerId}";
 
     private string BaseOf(HttpRequest request) =>
-        settings.PublicAddress is { } address
-            ? address.AbsoluteUri.TrimEnd('/')
-            : $"{request.Scheme}://{request.Host}{request.PathBase}";
+        settings.PublicUrl ?? $"{request.Scheme}://{request.Host}{request.PathBase}";
 }

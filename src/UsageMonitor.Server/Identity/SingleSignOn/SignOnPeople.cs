@@ -48,7 +48,8 @@ internal sealed class SignOnPeople(
         }
     }
 
-    private const string ForgetCompleted = "DELETE FROM completed_sign_ons WHERE enterprise_id = $1 AND expires_at < $2";
+    private const string ForgetCompleted =
+        "DELETE FROM completed_sign_ons WHERE enterprise_id = $1 AND expires_at < $2";
 
     private const string Complete = """
         INSERT INTO completed_sign_ons (enterprise_id, state_hash, expires_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
@@ -285,9 +286,7 @@ internal sealed class SignOnPeople(
             begun.EnterpriseId,
             cancellationToken
         );
-        await using (
-            NpgsqlCommand command = transaction.Command(HoldProvider, begun.EnterpriseId, begun.ProviderId)
-        )
+        await using (NpgsqlCommand command = transaction.Command(HoldProvider, begun.EnterpriseId, begun.ProviderId))
         {
             if (await command.ExecuteScalarAsync(cancellationToken) is not null)
             {

@@ -173,7 +173,10 @@ internal sealed partial class SingleSignOn(
             }
         }
 
-        return result with { ReturnUrl = begun.ReturnUrl };
+        return result with
+        {
+            ReturnUrl = begun.ReturnUrl,
+        };
     }
 
     private async Task<SignOnResult> CompleteAsync(
@@ -261,10 +264,7 @@ internal sealed partial class SingleSignOn(
         return provider is { IsActive: true } ? provider : null;
     }
 
-    [LoggerMessage(
-        Level = LogLevel.Warning,
-        Message = "The identity provider {ProviderId} cannot be used: {Reason}"
-    )]
+    [LoggerMessage(Level = LogLevel.Warning, Message = "The identity provider {ProviderId} cannot be used: {Reason}")]
     private partial void ProviderFailed(Guid providerId, string reason);
 
     [LoggerMessage(
