@@ -113,12 +113,6 @@ internal static class AuthEndpoints
                 return Problems.Problem(429, "too_many_attempts", "Too many failed sign-ins. Wait, then try again.");
             case SignInOutcome.EnterpriseSuspended:
                 return Problems.Problem(403, "enterprise_suspended", "Your enterprise is suspended.");
-            case SignInOutcome.PasswordSignInOff:
-                return Problems.Problem(
-                    403,
-                    "password_sign_in_off",
-                    "Your enterprise signs in by single sign-on only."
-                );
             case SignInOutcome.SecondFactorRequired when result.Challenge is { } challenge:
                 context.Response.Headers.CacheControl = "no-store";
                 return Results.Problem(

@@ -1,5 +1,6 @@
 using System.Net;
 using Npgsql;
+using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity;
@@ -13,9 +14,6 @@ internal enum SignInOutcome
     InvalidCredentials,
     TooManyAttempts,
     EnterpriseSuspended,
-
-    /// <summary>The password is right, but the enterprise lets people in by single sign-on only.</summary>
-    PasswordSignInOff,
 
     /// <summary>A form on another site sent it.</summary>
     CrossSite,
@@ -82,16 +80,20 @@ internal sealed partial class PasswordSignIn(
             return new LoginResult(SignInOutcome.InvalidCredentials);
         }
 
-        await throttle.SucceededAsync(ThrottleKind.Password, emailHash, address);
         EnterpriseInfo? enterprise = await enterprises.FindAsync(user.EnterpriseId, cancellationToken);
+        await using ScopedTransaction own = await database.OpenEnterpriseAsync(user.EnterpriseId, cancellationToken);
+        ResolvedRoles roles = await RoleResolver.ResolveAsync(own, user.EnterpriseId, user.UserId, cancellationToken);
+
+        // Before the throttle forgets: it must not tell that the password was right.
+        if (enterprise is not null && !PasswordRule.Allows(enterprise, roles.Names))
+        {
+            return new LoginResult(SignInOutcome.InvalidCredentials);
+        }
+
+        await throttle.SucceededAsync(ThrottleKind.Password, emailHash, address);
         if (enterprise is null or { IsSuspended: true })
         {
             return new LoginResult(SignInOutcome.EnterpriseSuspended);
-        }
-
-        if (!enterprise.PasswordSignIn)
-        {
-            return new LoginResult(SignInOutcome.PasswordSignInOff);
         }
 
         if (check == PasswordCheck.RightAndOutdated)
@@ -99,8 +101,6 @@ internal sealed partial class PasswordSignIn(
             await RehashAsync(user.EnterpriseId, user.UserId, user.Hash!, password!, cancellationToken);
         }
 
-        await using ScopedTransaction own = await database.OpenEnterpriseAsync(user.EnterpriseId, cancellationToken);
-        ResolvedRoles roles = await RoleResolver.ResolveAsync(own, user.EnterpriseId, user.UserId, cancellationToken);
         return new LoginResult(SignInOutcome.SignedIn, new Person(user.EnterpriseId, user.UserId, email!, roles.Names));
     }
 

@@ -73,6 +73,12 @@ internal sealed class ServerSettings
     /// <summary><c>RateLimits:RequestsPerSecondPerEnterprise</c>: sustained requests a second, other than events, of one enterprise.</summary>
     public required int RequestsPerSecondPerEnterprise { get; init; }
 
+    /// <summary><c>SingleSignOn:AllowInsecureIssuers</c>: OpenID providers over plain http, for tests.</summary>
+    public bool AllowInsecureIssuers { get; init; }
+
+    /// <summary><c>SingleSignOn:AllowPrivateIssuers</c>: OpenID providers inside this server's own network.</summary>
+    public bool AllowPrivateIssuers { get; init; }
+
     /// <summary><c>USAGEMONITOR_OPERATOR_EMAIL</c>, or null for the default address.</summary>
     public string? OperatorEmail { get; init; }
 
@@ -131,6 +137,8 @@ internal sealed class ServerSettings
                 "RequestsPerSecondPerEnterprise",
                 RequestsPerSecondPerEnterpriseDefault
             ),
+            AllowInsecureIssuers = Flag(configuration, "SingleSignOn:AllowInsecureIssuers", errors),
+            AllowPrivateIssuers = Flag(configuration, "SingleSignOn:AllowPrivateIssuers", errors),
             OperatorEmail = Text(configuration["USAGEMONITOR_OPERATOR_EMAIL"]),
             OperatorPassword = Text(configuration["USAGEMONITOR_OPERATOR_PASSWORD"]),
             PublicUrl = Text(configuration["PublicUrl"])?.TrimEnd('/'),

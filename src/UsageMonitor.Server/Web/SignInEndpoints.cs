@@ -160,7 +160,6 @@ internal static class SignInEndpoints
             SignInOutcome.TooManyAttempts =>
                 $"Too many attempts. Try again in {Math.Ceiling(result.RetryAfter.TotalMinutes):0} min.",
             SignInOutcome.EnterpriseSuspended => "Your enterprise is suspended. Ask your operator.",
-            SignInOutcome.PasswordSignInOff => "Your enterprise signs in by single sign-on only.",
             SignInOutcome.CrossSite =>
                 "Your browser sent this form from another site. Open this page anew and try again.",
             SignInOutcome.InvalidSecondFactor => "That was not right, or was used before. Try again.",
