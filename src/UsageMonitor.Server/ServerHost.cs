@@ -133,6 +133,7 @@ internal sealed class ServerHost : IAsyncDisposable
         });
 
         _app = builder.Build();
+        _app.UseSecurityHeaders();
         bool showsPages = roles.Any(role => role.Name == Roles.Dashboard);
         if (showsPages)
         {

@@ -17,6 +17,9 @@ internal sealed partial class Guard(RequestDelegate next, CredentialCache creden
     private const string ApiPath = "/v1";
     private const string RetryAfterSeconds = "1";
 
+    // What needs a permission is for the one who has it, not for caches on the way. (Antiforgery warns of anything but no-cache.)
+    private const string NotKept = "no-cache, no-store";
+
     // Not async: a caller who is known passes without a state machine.
     public Task InvokeAsync(HttpContext context)
     {
@@ -45,6 +48,7 @@ internal sealed partial class Guard(RequestDelegate next, CredentialCache creden
             return next(context);
         }
 
+        context.Response.Headers.CacheControl = NotKept;
         PresentedCredential presented = PresentedCredential.Of(context.Request);
         return credentials.TryGet(presented, out Credential? credential)
             ? Decide(context, permission, presented, credential)

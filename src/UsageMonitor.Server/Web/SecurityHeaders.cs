@@ -1,3 +1,5 @@
+using Microsoft.Net.Http.Headers;
+
 namespace UsageMonitor.Server.Web;
 
 /// <summary>What browsers are told not to do with an answer, whichever endpoint it comes from.</summary>
@@ -9,19 +11,37 @@ internal static class SecurityHeaders
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         + "form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+    /// <summary>Comes first: every answer of every role has them, errors and refusals too.</summary>
     public static IApplicationBuilder UseSecurityHeaders(this IApplicationBuilder app) =>
         app.Use(
             (context, next) =>
             {
-                IHeaderDictionary headers = context.Response.Headers;
-                headers.ContentSecurityPolicy = ContentSecurityPolicy;
-                headers.XContentTypeOptions = "nosniff";
-                headers.XFrameOptions = "DENY";
-                headers["Referrer-Policy"] = "same-origin";
-                headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=(), payment=(), usb=()";
-                headers["Cross-Origin-Opener-Policy"] = "same-origin";
-                headers["Cross-Origin-Resource-Policy"] = "same-origin";
+                // When the answer starts, because an error clears the headers that were set before it; and only what is
+                // not there yet, because a service behind a gateway has said it already.
+                context.Response.OnStarting(s_addMissing, context.Response);
                 return next(context);
             }
         );
+
+    private static readonly (string Name, string Value)[] s_headers =
+    [
+        (HeaderNames.ContentSecurityPolicy, ContentSecurityPolicy),
+        (HeaderNames.XContentTypeOptions, "nosniff"),
+        (HeaderNames.XFrameOptions, "DENY"),
+        ("Referrer-Policy", "same-origin"),
+        ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+    ];
+
+    private static readonly Func<object, Task> s_addMissing = static response =>
+    {
+        IHeaderDictionary headers = ((HttpResponse)response).Headers;
+        foreach ((string name, string value) in s_headers)
+        {
+            headers.TryAdd(name, value);
+        }
+
+        return Task.CompletedTask;
+    };
 }

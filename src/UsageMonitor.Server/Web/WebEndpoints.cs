@@ -4,7 +4,7 @@ internal static class WebEndpoints
 {
     /// <summary>Comes before routing and the guard, whose refusals it turns into pages.</summary>
     public static IApplicationBuilder UsePages(this IApplicationBuilder app) =>
-        app.UseSecurityHeaders().UseResponseCompression().UseMiddleware<PageErrors>();
+        app.UseResponseCompression().UseMiddleware<PageErrors>();
 
     /// <summary>The pages, each with the permission it demands. The forms need <c>UseAntiforgery</c> after the guard.</summary>
     public static void MapWeb(this IEndpointRouteBuilder routes)
