@@ -1,5 +1,14 @@
 -- People, roles, groups and what an enterprise asks of those who sign in.
 
+-- What the policies ask, bound when it is defined: a body kept as text would be read anew in each session, by the search_path that
+-- the session has chosen.
+CREATE OR REPLACE FUNCTION current_enterprise() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN nullif(current_setting('app.enterprise_id', true), '')::uuid;
+CREATE OR REPLACE FUNCTION current_lookup() RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN decode(nullif(current_setting('app.lookup', true), ''), 'hex');
+CREATE OR REPLACE FUNCTION platform_scope() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN coalesce(current_setting('app.platform', true), '') = 'on';
+
 -- Puts a table that has enterprise_id behind the wall of 0001: the app login sees the rows of the enterprise in scope only.
 CREATE FUNCTION wall_in(tenant_table text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

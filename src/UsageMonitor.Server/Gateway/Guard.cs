@@ -23,6 +23,9 @@ internal sealed partial class Guard(
     private const string ApiPath = "/v1";
     private const string RetryAfterSeconds = "1";
 
+    // What needs a permission is for the one who has it, not for caches on the way. (Antiforgery warns of anything but no-cache.)
+    private const string NotKept = "no-cache, no-store";
+
     // Not async: a caller who is known passes without a state machine.
     public Task InvokeAsync(HttpContext context)
     {
@@ -51,6 +54,7 @@ internal sealed partial class Guard(
             return next(context);
         }
 
+        context.Response.Headers.CacheControl = NotKept;
         PresentedCredential presented = PresentedCredential.Of(context.Request);
         return credentials.TryGet(presented, out Credential? credential)
             ? Admit(context, endpoint, permission, presented, credential)

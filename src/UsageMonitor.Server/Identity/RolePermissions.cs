@@ -90,6 +90,17 @@ internal static class RolePermissions
             .Append(Permissions.Person)
             .ToFrozenSet(StringComparer.Ordinal);
 
+    /// <summary>
+    /// What an enterprise's people may do at most: whatever their rows say, nobody but the platform's own people runs the
+    /// platform.
+    /// </summary>
+    public static FrozenSet<string> WithoutPlatform(FrozenSet<string> permissions) =>
+        permissions.Contains(Permissions.EnterprisesWrite) || permissions.Contains(Permissions.PlatformWrite)
+            ? permissions
+                .Where(permission => permission is not (Permissions.EnterprisesWrite or Permissions.PlatformWrite))
+                .ToFrozenSet(StringComparer.Ordinal)
+            : permissions;
+
     /// <summary>What a key with these scopes may do.</summary>
     public static FrozenSet<string> OfScopes(IEnumerable<string> scopes) =>
         scopes.Where(Scopes.Contains).Append(Permissions.Authenticated).ToFrozenSet(StringComparer.Ordinal);

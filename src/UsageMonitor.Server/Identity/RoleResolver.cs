@@ -35,6 +35,10 @@ internal static class RoleResolver
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
         await reader.ReadAsync(cancellationToken);
         string[] names = reader.GetFieldValue<string[]>(0);
-        return new ResolvedRoles(names, RolePermissions.Of(names, reader.GetFieldValue<string[]>(1)));
+        FrozenSet<string> permissions = RolePermissions.Of(names, reader.GetFieldValue<string[]>(1));
+        return new ResolvedRoles(
+            names,
+            enterpriseId == Guid.Empty ? permissions : RolePermissions.WithoutPlatform(permissions)
+        );
     }
 }
