@@ -3,7 +3,6 @@ using Microsoft.AspNetCore.Mvc;
 using Microsoft.Extensions.Primitives;
 using Microsoft.Net.Http.Headers;
 using UsageMonitor.Contracts;
-using UsageMonitor.Server.Dashboard;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Identity.People;
 using UsageMonitor.Server.Platform;

@@ -2,7 +2,6 @@ using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.AspNetCore.Mvc;
 using QRCoder;
 using UsageMonitor.Contracts;
-using UsageMonitor.Server.Dashboard;
 using UsageMonitor.Server.Identity.SecondFactors;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Web.Components;

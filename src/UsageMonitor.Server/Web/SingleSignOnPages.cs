@@ -1,7 +1,6 @@
 using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.AspNetCore.Mvc;
 using UsageMonitor.Contracts;
-using UsageMonitor.Server.Dashboard;
 using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Web.Components;

@@ -169,19 +169,19 @@ internal static class OwnAccountEndpoints
             return Problems.Problem(400, "invalid_request", "current and new are required.");
         }
 
-        if (!Passwords.IsAcceptable(body.Value.New))
-        {
-            string wrong =
-                $"The new password must have {Passwords.CharactersMin} to {Passwords.CharactersMax} characters.";
-            return Problems.Problem(400, "weak_password", wrong);
-        }
-
         if (body.Value.New == body.Value.Current)
         {
             return Problems.Problem(400, "weak_password", "The new password must not be the one until now.");
         }
 
         Caller caller = context.GetCaller();
+        EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
+        var about = new PasswordContext(caller.Email, null, enterprise.Name);
+        if (PasswordRules.WhatIsWrong(body.Value.New, about) is { } wrong)
+        {
+            return Problems.Problem(400, "weak_password", wrong);
+        }
+
         (_, string? hash) = await proof.ReadAsync(caller, cancellationToken);
         if (hash is null)
         {
@@ -193,16 +193,12 @@ internal static class OwnAccountEndpoints
             return RecentProof.TooMany(context);
         }
 
-        bool isRight =
-            body.Value.Current.Length <= Passwords.CharactersMax
-            && await passwords.VerifyAsync(hash, body.Value.Current, cancellationToken);
-        if (!isRight)
+        if (await passwords.VerifyAsync(hash, body.Value.Current, cancellationToken) == PasswordCheck.Wrong)
         {
             return WrongPassword();
         }
 
-        EnterpriseInfo enterprise = (await enterprises.FindAsync(caller.EnterpriseId, cancellationToken))!;
-        string newHash = passwords.Hash(body.Value.New);
+        string newHash = await passwords.OnACoreAsync(() => passwords.Hash(body.Value.New), cancellationToken);
         DateTimeOffset now = time.GetUtcNow();
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(caller.EnterpriseId, cancellationToken);
         object?[] parameters = [caller.EnterpriseId, caller.UserId, hash, newHash, now];

@@ -147,8 +147,8 @@ internal sealed class RecentProof(
         }
 
         bool passwordIsRight =
-            request.Password is { Length: <= Passwords.CharactersMax } password
-            && await passwords.VerifyAsync(hash, password, cancellationToken);
+            request.Password is { Length: > 0 } password
+            && await passwords.VerifyAsync(hash, password, cancellationToken) != PasswordCheck.Wrong;
         EnterpriseInfo enterprise = (await enterprises.FindAsync(caller.EnterpriseId, cancellationToken))!;
         await using ScopedTransaction own = await OpenAsync(caller, cancellationToken);
         FactorState? state = await FactorState.ReadLockedAsync(
