@@ -273,7 +273,7 @@ public sealed class ApiKeyLifeTests(ServerFixture fixture) : IClassFixture<Serve
                 passed = true;
                 return Task.CompletedTask;
             },
-            fixture.Server.Services.GetRequiredService<CredentialCache>(),
+            fixture.Server.Services.GetRequiredService<Server.Identity.CredentialCache>(),
             NullLogger<Guard>.Instance
         );
         var context = new DefaultHttpContext { RequestServices = fixture.Server.Services };
