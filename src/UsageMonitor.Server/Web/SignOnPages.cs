@@ -69,14 +69,19 @@ internal static class SignOnPages
         string? returnUrl
     )
     {
-        context.Response.Headers.CacheControl = NoStore;
         (string? location, SignOnFailure? failure) = await singleSignOn.BeginAsync(
             context,
             providerId,
             returnUrl,
             loginHint: null
         );
-        return location is null ? Failed(failure!.Value, returnUrl) : TypedResults.Redirect(location);
+        if (location is null)
+        {
+            return Failed(failure!.Value, returnUrl);
+        }
+
+        context.Response.Headers.CacheControl = NoStore;
+        return TypedResults.Redirect(location);
     }
 
     private static async Task<IResult> ComeBackAsync(
@@ -89,12 +94,15 @@ internal static class SignOnPages
         string? error
     )
     {
-        context.Response.Headers.CacheControl = NoStore;
         var callback = new SignOnCallback(state, code, iss, error);
         SignOnResult result = await singleSignOn.CompleteAsync(context, enterpriseId, callback);
-        return result.Failure is { } failure
-            ? Failed(failure, result.ReturnUrl)
-            : Pages.SeeOther(context, result.ReturnUrl);
+        if (result.Failure is { } failure)
+        {
+            return Failed(failure, result.ReturnUrl);
+        }
+
+        context.Response.Headers.CacheControl = NoStore;
+        return Pages.SeeOther(context, result.ReturnUrl);
     }
 
     private static RazorComponentResult<SignOnPage> Ask(string? returnUrl, string? email, string? error, int status) =>

@@ -11,7 +11,7 @@ public sealed class SingleSignOnPagesTests(SingleSignOnFixture fixture) : IClass
     [Fact]
     public async Task SignOn_WhenAnAddressIsOfAClaimedDomain_ShouldLeadToItsProvider()
     {
-        await using OpenIdProvider provider = await OpenIdProvider.StartAsync();
+        OpenIdProvider provider = fixture.Provider.Reset();
         SignOnEnterprise enterprise = await SignOnEnterprise.CreateAsync(fixture.Server, provider);
         string email = enterprise.Address("anna");
         provider.Person = new("anna", email);
@@ -51,7 +51,7 @@ public sealed class SingleSignOnPagesTests(SingleSignOnFixture fixture) : IClass
     [Fact]
     public async Task Pages_WhenAnAdminSetsUpAProvider_ShouldShowTestChangeAndRemoveIt()
     {
-        await using OpenIdProvider provider = await OpenIdProvider.StartAsync();
+        OpenIdProvider provider = fixture.Provider.Reset();
         Acme acme = await Acme.CreateAsync(fixture.Server);
         string domain = $"acme-{Guid.NewGuid():N}.example";
         using SignOnBrowser browser = await SignedInAsync(acme);
@@ -116,7 +116,7 @@ public sealed class SingleSignOnPagesTests(SingleSignOnFixture fixture) : IClass
     [Fact]
     public async Task Pages_WhenSomebodyMayOnlyRead_ShouldOfferNothingToChange()
     {
-        await using OpenIdProvider provider = await OpenIdProvider.StartAsync();
+        OpenIdProvider provider = fixture.Provider.Reset();
         SignOnEnterprise enterprise = await SignOnEnterprise.CreateAsync(
             fixture.Server,
             provider,

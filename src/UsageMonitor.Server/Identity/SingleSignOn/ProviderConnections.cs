@@ -18,8 +18,8 @@ internal sealed class ProviderConnections : IDocumentRetriever, IDisposable
     public const int AnswerBytesMax = 512 * 1024;
     private const int AnswerHeadersKilobytesMax = 32;
     private const int ConnectionsPerProviderMax = 8;
-    private static readonly TimeSpan ConnectTimeMax = TimeSpan.FromSeconds(4);
-    private static readonly TimeSpan AnswerTimeMax = TimeSpan.FromSeconds(8);
+    private static readonly TimeSpan ConnectTimeMax = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan AnswerTimeMax = TimeSpan.FromSeconds(15);
     private static readonly TimeSpan ConnectionLifetime = TimeSpan.FromMinutes(2);
 
     private readonly ServerSettings _settings;

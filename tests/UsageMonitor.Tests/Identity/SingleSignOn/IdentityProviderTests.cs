@@ -10,15 +10,9 @@ using Xunit;
 namespace UsageMonitor.Tests.Identity.SingleSignOn;
 
 /// <summary><c>/v1/admin/identity-providers</c>.</summary>
-public sealed class IdentityProviderTests(SingleSignOnFixture fixture)
-    : IClassFixture<SingleSignOnFixture>,
-        IAsyncLifetime
+public sealed class IdentityProviderTests(SingleSignOnFixture fixture) : IClassFixture<SingleSignOnFixture>
 {
-    private OpenIdProvider _provider = null!;
-
-    public async ValueTask InitializeAsync() => _provider = await OpenIdProvider.StartAsync();
-
-    public ValueTask DisposeAsync() => _provider.DisposeAsync();
+    private readonly OpenIdProvider _provider = fixture.Provider.Reset();
 
     [Fact]
     public async Task Create_WhenGivenASecret_ShouldNeverAnswerItAndKeepItSealed()
@@ -303,8 +297,9 @@ public sealed class IdentityProviderTests(SingleSignOnFixture fixture)
     [Fact]
     public async Task Test_WhenTheProviderIsAway_ShouldSaySo()
     {
-        SignOnEnterprise enterprise = await CreateAsync();
-        await _provider.StopAsync();
+        await using OpenIdProvider provider = await OpenIdProvider.StartAsync();
+        SignOnEnterprise enterprise = await SignOnEnterprise.CreateAsync(fixture.Server, provider);
+        await provider.StopAsync();
 
         IdentityProviderTestResponse test = await TestAsync(enterprise);
 

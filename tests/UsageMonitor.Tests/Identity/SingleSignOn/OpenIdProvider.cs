@@ -47,9 +47,6 @@ internal sealed class OpenIdProvider : IAsyncDisposable
     /// <summary>Makes another token of an ID token altogether.</summary>
     public Func<string, string>? Forge { get; set; }
 
-    /// <summary>The redirect addresses that came, in order.</summary>
-    public List<string?> RedirectUris { get; } = [];
-
     /// <summary>Codes that were redeemed.</summary>
     public int Redeemed { get; private set; }
 
@@ -75,7 +72,7 @@ internal sealed class OpenIdProvider : IAsyncDisposable
                     .UseAspNetCore()
                     .DisableTransportSecurityRequirement();
                 options.AddEventHandler<ValidateAuthorizationRequestContext>(handler =>
-                    handler.UseInlineHandler(context => provider!.ValidateAuthorization(context))
+                    handler.UseInlineHandler(ValidateAuthorization)
                 );
                 options.AddEventHandler<HandleAuthorizationRequestContext>(handler =>
                     handler.UseInlineHandler(context => provider!.SignIn(context))
@@ -91,6 +88,18 @@ internal sealed class OpenIdProvider : IAsyncDisposable
         app.UseAuthentication();
         await app.StartAsync(TestContext.Current.CancellationToken);
         return provider = new OpenIdProvider(app);
+    }
+
+    /// <summary>Forgets what a test has done to it, except for its key.</summary>
+    public OpenIdProvider Reset()
+    {
+        (Person, Spoil, Forge, Redeemed) = (new ProviderPerson("nobody", null), null, null, 0);
+        if (Key is not ECDsaSecurityKey)
+        {
+            RotateKey();
+        }
+
+        return this;
     }
 
     /// <summary>From now on another key signs, and the old one is gone.</summary>
@@ -120,9 +129,8 @@ internal sealed class OpenIdProvider : IAsyncDisposable
     private OpenIddictServerOptions Options =>
         _app.Services.GetRequiredService<IOptionsMonitor<OpenIddictServerOptions>>().CurrentValue;
 
-    private ValueTask ValidateAuthorization(ValidateAuthorizationRequestContext context)
+    private static ValueTask ValidateAuthorization(ValidateAuthorizationRequestContext context)
     {
-        RedirectUris.Add(context.RedirectUri);
         if (context.ClientId != ClientId)
         {
             context.Reject(OpenIddictConstants.Errors.InvalidClient, "Another client.");

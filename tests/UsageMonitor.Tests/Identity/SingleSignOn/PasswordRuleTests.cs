@@ -14,7 +14,7 @@ public sealed class PasswordRuleTests(SingleSignOnFixture fixture) : IClassFixtu
     [Fact]
     public async Task Login_WhenPasswordsAreOff_ShouldAnswerAsToAWrongPassword()
     {
-        await using OpenIdProvider provider = await OpenIdProvider.StartAsync();
+        OpenIdProvider provider = fixture.Provider.Reset();
         SignOnEnterprise enterprise = await SignOnEnterprise.CreateAsync(fixture.Server, provider);
         string anna = enterprise.Address("anna");
         await enterprise.AddPersonAsync(anna, Acme.AdminPassword, "Analyst");
@@ -39,7 +39,7 @@ public sealed class PasswordRuleTests(SingleSignOnFixture fixture) : IClassFixtu
     [Fact]
     public async Task Login_WhenPasswordsAreOff_ShouldStillLetAnAdminSetUpASecondFactorButNothingElse()
     {
-        await using OpenIdProvider provider = await OpenIdProvider.StartAsync();
+        OpenIdProvider provider = fixture.Provider.Reset();
         SignOnEnterprise enterprise = await SignOnEnterprise.CreateAsync(fixture.Server, provider);
         await enterprise.ChangeAsync(SwitchOff);
 
@@ -58,7 +58,7 @@ public sealed class PasswordRuleTests(SingleSignOnFixture fixture) : IClassFixtu
     [Fact]
     public async Task Login_WhenPasswordsAreOffAndGuessed_ShouldNotBeForgottenByTheThrottle()
     {
-        await using OpenIdProvider provider = await OpenIdProvider.StartAsync();
+        OpenIdProvider provider = fixture.Provider.Reset();
         SignOnEnterprise enterprise = await SignOnEnterprise.CreateAsync(fixture.Server, provider);
         string anna = enterprise.Address("anna");
         await enterprise.AddPersonAsync(anna, Acme.AdminPassword, "Analyst");

@@ -16,17 +16,16 @@ namespace UsageMonitor.Tests.Identity.SingleSignOn;
 /// <summary>Answers that a provider never gave, or not for this sign-in, browser or enterprise.</summary>
 public sealed class SignInAttackTests(SingleSignOnFixture fixture) : IClassFixture<SingleSignOnFixture>, IAsyncLifetime
 {
-    private OpenIdProvider _provider = null!;
+    private readonly OpenIdProvider _provider = fixture.Provider.Reset();
     private SignOnEnterprise _enterprise = null!;
 
     public async ValueTask InitializeAsync()
     {
-        _provider = await OpenIdProvider.StartAsync();
         _enterprise = await SignOnEnterprise.CreateAsync(fixture.Server, _provider);
         _provider.Person = new("anna", _enterprise.Address("anna"));
     }
 
-    public ValueTask DisposeAsync() => _provider.DisposeAsync();
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
     private static readonly Dictionary<string, Action<JsonObject>> s_spoilt = new()
     {

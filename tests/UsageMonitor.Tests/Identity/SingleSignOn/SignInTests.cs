@@ -6,13 +6,9 @@ using Xunit;
 namespace UsageMonitor.Tests.Identity.SingleSignOn;
 
 /// <summary>People who sign in by their enterprise's provider: who they become and what they may do.</summary>
-public sealed class SignInTests(SingleSignOnFixture fixture) : IClassFixture<SingleSignOnFixture>, IAsyncLifetime
+public sealed class SignInTests(SingleSignOnFixture fixture) : IClassFixture<SingleSignOnFixture>
 {
-    private OpenIdProvider _provider = null!;
-
-    public async ValueTask InitializeAsync() => _provider = await OpenIdProvider.StartAsync();
-
-    public ValueTask DisposeAsync() => _provider.DisposeAsync();
+    private readonly OpenIdProvider _provider = fixture.Provider.Reset();
 
     [Fact]
     public async Task SignIn_WhenAPersonIsUnknown_ShouldMakeThemWithTheRolesOfTheirGroups()
@@ -261,19 +257,19 @@ public sealed class SignInTests(SingleSignOnFixture fixture) : IClassFixture<Sin
     [Fact]
     public async Task SignIn_WhenTheProviderIsAway_ShouldSayThatItDoesNotAnswer()
     {
-        SignOnEnterprise enterprise = await CreateAsync();
+        await using OpenIdProvider provider = await OpenIdProvider.StartAsync();
+        SignOnEnterprise enterprise = await SignOnEnterprise.CreateAsync(fixture.Server, provider);
         using var browser = new SignOnBrowser(fixture.Server);
         string callback = await browser.LeaveAsync(enterprise.ProviderId);
-        await _provider.StopAsync();
+        await provider.StopAsync();
 
         using HttpResponseMessage back = await browser.GetAsync(callback);
         Assert.Equal(HttpStatusCode.ServiceUnavailable, back.StatusCode);
         Assert.Contains("does not answer", await TextAsync(back), StringComparison.Ordinal);
 
-        await using OpenIdProvider neverKnown = await OpenIdProvider.StartAsync();
-        SignOnEnterprise other = await SignOnEnterprise.CreateAsync(fixture.Server, neverKnown);
-        await neverKnown.StopAsync();
-        using HttpResponseMessage begun = await browser.GetAsync($"/sign-in/sso/{other.ProviderId}");
+        // One that has never been asked: there is not even an address to send people to.
+        await enterprise.UpdateAsync(enterprise.Request() with { Issuer = provider.Issuer + "never-asked" });
+        using HttpResponseMessage begun = await browser.GetAsync($"/sign-in/sso/{enterprise.ProviderId}");
         Assert.Equal(HttpStatusCode.ServiceUnavailable, begun.StatusCode);
         Assert.Contains("does not answer", await TextAsync(begun), StringComparison.Ordinal);
     }

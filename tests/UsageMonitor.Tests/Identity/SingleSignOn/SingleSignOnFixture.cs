@@ -15,14 +15,24 @@ public sealed class SingleSignOnFixture(Engines engines) : IAsyncLifetime
 {
     internal RunningServer Server { get; private set; } = null!;
 
-    public async ValueTask InitializeAsync() =>
+    /// <summary>A provider for the tests of a class, which run one after another; <see cref="OpenIdProvider.Reset"/> it first.</summary>
+    internal OpenIdProvider Provider { get; private set; } = null!;
+
+    public async ValueTask InitializeAsync()
+    {
+        Provider = await OpenIdProvider.StartAsync();
         Server = await RunningServer.StartAsync(
             engines,
             ("SingleSignOn:AllowInsecureIssuers", "true"),
             ("SingleSignOn:AllowPrivateIssuers", "true")
         );
+    }
 
-    public ValueTask DisposeAsync() => Server.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await Server.DisposeAsync();
+        await Provider.DisposeAsync();
+    }
 }
 
 /// <summary>An enterprise that signs in by a provider.</summary>
