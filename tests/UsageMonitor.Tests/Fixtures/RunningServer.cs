@@ -17,11 +17,12 @@ internal sealed class RunningServer : IAsyncDisposable
     private readonly TestDatabase _database;
     private readonly ServerHost _host;
     private readonly string _folder;
+    private readonly bool _ownsDatabase;
     private Task<LoginResponse>? _operator;
 
-    private RunningServer(TestDatabase database, ServerHost host, string folder)
+    private RunningServer(TestDatabase database, ServerHost host, string folder, bool ownsDatabase)
     {
-        (_database, _host, _folder) = (database, host, folder);
+        (_database, _host, _folder, _ownsDatabase) = (database, host, folder, ownsDatabase);
         Client = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false })
         {
             BaseAddress = host.Address,
@@ -40,6 +41,28 @@ internal sealed class RunningServer : IAsyncDisposable
     public static async Task<RunningServer> StartAsync(Engines engines, params (string Key, string Value)[] settings)
     {
         TestDatabase database = await engines.CloneAsync();
+        try
+        {
+            return await StartAsync(engines, database, ownsDatabase: true, settings);
+        }
+        catch
+        {
+            await database.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Another instance over the same database and the same Redis.</summary>
+    public Task<RunningServer> StartBesideAsync(Engines engines, params (string Key, string Value)[] settings) =>
+        StartAsync(engines, _database, ownsDatabase: false, settings);
+
+    private static async Task<RunningServer> StartAsync(
+        Engines engines,
+        TestDatabase database,
+        bool ownsDatabase,
+        (string Key, string Value)[] settings
+    )
+    {
         string folder = Directory.CreateTempSubdirectory("usage-monitor-server-").FullName;
         var given = new Dictionary<string, string?>
         {
@@ -52,6 +75,7 @@ internal sealed class RunningServer : IAsyncDisposable
                 StringComparison.OrdinalIgnoreCase
             ),
             ["ConnectionStrings:Redis"] = engines.RedisConnectionString,
+            ["RedisKeyPrefix"] = database.Name + ":", // the tests share a Redis, and their people have the same addresses
             ["USAGEMONITOR_OPERATOR_EMAIL"] = OperatorEmail,
             ["USAGEMONITOR_OPERATOR_PASSWORD"] = OperatorPassword,
             ["ProcessingWorkers"] = "1",
@@ -67,12 +91,12 @@ internal sealed class RunningServer : IAsyncDisposable
             return new RunningServer(
                 database,
                 await ServerHost.StartAsync(given, TestContext.Current.CancellationToken),
-                folder
+                folder,
+                ownsDatabase
             );
         }
         catch
         {
-            await database.DisposeAsync();
             Directory.Delete(folder, recursive: true);
             throw;
         }
@@ -128,7 +152,11 @@ internal sealed class RunningServer : IAsyncDisposable
     {
         Client.Dispose();
         await _host.DisposeAsync();
-        await _database.DisposeAsync();
+        if (_ownsDatabase)
+        {
+            await _database.DisposeAsync();
+        }
+
         Directory.Delete(_folder, recursive: true);
     }
 }
