@@ -14,8 +14,11 @@ internal sealed partial class RedisCalls(
     IConnectionMultiplexer? redis = null
 )
 {
-    /// <summary>Not to be answered within this long is to be away.</summary>
-    public const int CallMillisecondsMax = 250;
+    /// <summary>
+    /// Not to be answered within this long is to be away. So long because a busy process may notice answers late, and taking
+    /// that for an outage would let every instance limit rates by itself; while Redis hangs, one call a second waits for it.
+    /// </summary>
+    public const int CallMillisecondsMax = 1_000;
     private const int RetryMilliseconds = 1_000;
 
     public static readonly TimeSpan CallTimeMax = TimeSpan.FromMilliseconds(CallMillisecondsMax);

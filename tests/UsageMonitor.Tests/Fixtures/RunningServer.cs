@@ -59,6 +59,10 @@ internal sealed class RunningServer : IAsyncDisposable
         params (string Key, string Value)[] settings
     ) => StartAsync(engines, database, ownsDatabase: false, settings);
 
+    /// <summary>Another instance over the same database and the same Redis.</summary>
+    public Task<RunningServer> StartBesideAsync(Engines engines, params (string Key, string Value)[] settings) =>
+        StartAsync(engines, _database, ownsDatabase: false, settings);
+
     private static async Task<RunningServer> StartAsync(
         Engines engines,
         TestDatabase database,
@@ -78,6 +82,7 @@ internal sealed class RunningServer : IAsyncDisposable
                 StringComparison.OrdinalIgnoreCase
             ),
             ["ConnectionStrings:Redis"] = engines.RedisConnectionString,
+            ["RedisKeyPrefix"] = database.Name + ":", // the tests share a Redis, and their people have the same addresses
             ["USAGEMONITOR_OPERATOR_EMAIL"] = OperatorEmail,
             ["USAGEMONITOR_OPERATOR_PASSWORD"] = OperatorPassword,
             ["ProcessingWorkers"] = "1",
