@@ -51,6 +51,38 @@ public sealed class TrustedProxiesTests(Engines engines)
         Assert.Equal(HttpStatusCode.Forbidden, await StatusAsync(server, key, "not an address"));
     }
 
+    [Fact]
+    public async Task Gateway_WhenItForwards_ShouldPassOnTheClientsAddressAndScheme()
+    {
+        await using RunningServer service = await StartAsync("127.0.0.1/32");
+        string address = service.Client.BaseAddress!.ToString();
+        await using RunningServer gateway = await RunningServer.StartAsync(
+            engines,
+            service.Database,
+            ("Roles", "gateway"),
+            ("TrustedProxies", "127.0.0.1/32"),
+            ("Gateway:Services:identity", address),
+            ("Gateway:Services:dashboard", address)
+        );
+        string key = await KeyOfNetworkAsync(service);
+
+        Assert.Equal(HttpStatusCode.OK, await StatusAsync(gateway, key, Inside));
+        Assert.Equal(HttpStatusCode.Forbidden, await StatusAsync(gateway, key, Outside));
+        Assert.Equal(HttpStatusCode.Forbidden, await StatusAsync(gateway, key, $"{Inside}, {Outside}"));
+        using HttpResponseMessage page = await PageAsync(gateway);
+        Assert.StartsWith(
+            "__Host-um_form=",
+            Assert.Single(page.Headers.GetValues("Set-Cookie")),
+            StringComparison.Ordinal
+        );
+
+        // What both of them say is said once.
+        foreach (string header in new[] { "Strict-Transport-Security", "Content-Security-Policy", "X-Frame-Options" })
+        {
+            Assert.Single(page.Headers.GetValues(header));
+        }
+    }
+
     private Task<RunningServer> StartAsync(string? trusted) =>
         RunningServer.StartAsync(engines, trusted is null ? [] : [("TrustedProxies", trusted)]);
 
