@@ -14,11 +14,21 @@ using Xunit;
 namespace UsageMonitor.Tests.Platform.Mail;
 
 /// <summary>The outbox and its sender, against a real mail server and a clock that stands still.</summary>
-public sealed class MailDeliveryTests(IdentityFixture fixture) : IClassFixture<IdentityFixture>
+public sealed class MailDeliveryTests(IdentityFixture fixture) : IClassFixture<IdentityFixture>, IAsyncLifetime
 {
     private readonly FakeTimeProvider _time = new(TimeProvider.System.GetUtcNow());
 
     private static CancellationToken Stop => TestContext.Current.CancellationToken;
+
+    // The outbox is one for all: what an earlier test left unsent would be due here.
+    public async ValueTask InitializeAsync()
+    {
+        await using var owner = NpgsqlDataSource.Create(fixture.Database.OwnerConnectionString);
+        await using NpgsqlCommand clear = owner.CreateCommand("DELETE FROM mail_outbox");
+        await clear.ExecuteNonQueryAsync(Stop);
+    }
+
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
     [Fact]
     public async Task SendDueAsync_WhenTheServerDemandsTlsAndAPassword_ShouldGiveBoth()
