@@ -61,13 +61,12 @@ internal sealed class SmtpConnection(SmtpSettings settings) : IDisposable
             throw new FormatException("A mail needs one address and a subject of one line.");
         }
 
-        string host = settings.From.Domain is { Length: > 0 } domain ? domain : "localhost";
         return new MimeMessage
         {
             From = { settings.From },
             To = { to },
             Subject = message.Subject,
-            MessageId = $"{mailId:N}@{host}", // the same if it is sent twice, so that the reader's program can tell
+            MessageId = $"{mailId:N}@{settings.From.Domain}", // the same if it is sent twice, so that the reader's program can tell
             Headers = { { "Auto-Submitted", "auto-generated" } }, // RFC 3834: no out-of-office answers
             Body = new TextPart(TextFormat.Plain) { Text = message.Text },
         };

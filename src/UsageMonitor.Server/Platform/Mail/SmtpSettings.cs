@@ -51,7 +51,7 @@ internal sealed record SmtpSettings(
         }
 
         string? fromText = Text("From");
-        if (!MailboxAddress.TryParse(fromText ?? "", out MailboxAddress? from))
+        if (!MailboxAddress.TryParse(fromText ?? "", out MailboxAddress? from) || from.Domain.Length == 0)
         {
             errors.Add("Smtp:From: must be the address that mail is from, such as usage@example.com.");
         }
