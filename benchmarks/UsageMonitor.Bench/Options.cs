@@ -8,6 +8,7 @@ internal sealed record Options
     public const string Usage = """
         usage: ./bench [ingest] [options]
                ./bench active-users [--rounds N] [--quick]   distinct users of 90 days × 10,000 users × 10 features
+               ./bench policies [--rounds N] [--quick]       what a decision of the policy engine costs
 
           --rounds N        measured rounds of everything (3)
           --events N        events of a batch round; all are held in memory, 1 KB each (400000)
@@ -30,6 +31,9 @@ internal sealed record Options
 
     /// <summary>Instead of everything else: distinct users of long ranges.</summary>
     public bool ActiveUsers { get; init; }
+
+    /// <summary>Instead of everything else: decisions of the policy engine.</summary>
+    public bool Policies { get; init; }
     public IReadOnlyList<string> Only { get; init; } = Parts;
     public string? ServerPath { get; init; }
     public string? DataFolder { get; init; }
@@ -56,6 +60,7 @@ internal sealed record Options
             {
                 "ingest" => options,
                 "active-users" => options with { ActiveUsers = true },
+                "policies" => options with { Policies = true },
                 "--rounds" => options with { Rounds = Number() },
                 "--events" => options with { Events = Number() },
                 "--enterprises" => options with { Enterprises = Number() },

@@ -49,8 +49,10 @@ internal static class Program
 
         try
         {
-            Report report = options.ActiveUsers
-                ? await new ActiveUsersBench(options, program, dataFolder, Console.Error).RunAsync()
+            Report report =
+                options.Policies ? new PoliciesBench(options, Console.Error).Run()
+                : options.ActiveUsers
+                    ? await new ActiveUsersBench(options, program, dataFolder, Console.Error).RunAsync()
                 : await new Bench(options, program, dataFolder, Console.Error).RunAsync();
             report.Print(Console.Out);
             Console.WriteLine($"\n{report.Save(Path.Combine(root, "artifacts", "bench"), options)}");

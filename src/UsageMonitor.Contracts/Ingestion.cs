@@ -13,8 +13,7 @@ public sealed record IngestResponse(
     int Received,
     int Accepted,
     IReadOnlyList<RejectedEvent> Rejected,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-        IReadOnlyList<BlockedEvent>? Blocked = null
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<BlockedEvent>? Blocked = null
 );
 
 /// <summary>One event that a policy refuses.</summary>

@@ -19,7 +19,8 @@ internal static class ReceiptIds
         Span<byte> bytes = stackalloc byte[16];
         receiptId.TryWriteBytes(bytes, bigEndian: true, out _);
         long milliseconds =
-            ((long)BinaryPrimitives.ReadUInt32BigEndian(bytes) << 16) | BinaryPrimitives.ReadUInt16BigEndian(bytes[4..]);
+            ((long)BinaryPrimitives.ReadUInt32BigEndian(bytes) << 16)
+            | BinaryPrimitives.ReadUInt16BigEndian(bytes[4..]);
         return receiptId.Version == 7 && milliseconds <= s_millisecondsMax
             ? DateTimeOffset.FromUnixTimeMilliseconds(milliseconds)
             : null;

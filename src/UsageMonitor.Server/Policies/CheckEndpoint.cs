@@ -86,9 +86,7 @@ internal static class CheckEndpoint
             answers.Add(new CheckResponse(decision.IsAllowed, decision.Code, null, null, null, null, receiptId));
             if (receiptId is { } receipt)
             {
-                refused.Add(
-                    new RefusedCheck(receipt, userId, externalId, question.FeatureName!, eventType, decision)
-                );
+                refused.Add(new RefusedCheck(receipt, userId, externalId, question.FeatureName!, eventType, decision));
             }
         }
 

@@ -51,7 +51,8 @@ internal static class DecisionEndpoints
         );
         if (
             await DecisionStore.FindAsync(own, enterprise, receiptId, decidedAt, cancellationToken)
-            is not (DecisionSummary decision, var found)
+            is not
+            (DecisionSummary decision, var found)
         )
         {
             return NotFound();
@@ -96,9 +97,7 @@ internal static class DecisionEndpoints
         }
 
         EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
-        if (
-            LocalDays.Parse(from, to, enterprise, time.GetUtcNow(), out string error, RangeDaysMax) is not { } range
-        )
+        if (LocalDays.Parse(from, to, enterprise, time.GetUtcNow(), out string error, RangeDaysMax) is not { } range)
         {
             return Problems.Problem(400, "invalid_request", error);
         }

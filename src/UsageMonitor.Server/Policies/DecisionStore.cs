@@ -142,7 +142,12 @@ internal static class DecisionStore
     )
     {
         var listed = new List<DecisionSummary>();
-        await using NpgsqlCommand command = transaction.Command(ListDecisions, enterprise.EnterpriseId, filter.From, filter.To);
+        await using NpgsqlCommand command = transaction.Command(
+            ListDecisions,
+            enterprise.EnterpriseId,
+            filter.From,
+            filter.To
+        );
         command.Parameters.Add(Nullable(filter.UserId, NpgsqlDbType.Uuid));
         command.Parameters.Add(Nullable(filter.FeatureName, NpgsqlDbType.Text));
         command.Parameters.Add(

@@ -106,8 +106,13 @@ internal sealed record PolicyDraft(string Name, string Effect, string Status, Po
     private static string[] ReadFeatures(IReadOnlyList<string>? features)
     {
         string[] read = Texts("features", features, FeaturesMax, EventText.NameCharactersMax + 1);
-        return Array.Find(read, feature => feature.IndexOf('*', StringComparison.Ordinal) is >= 0 and var star && star < feature.Length - 1)
-            is { } wrong
+        return
+            Array.Find(
+                read,
+                feature =>
+                    feature.IndexOf('*', StringComparison.Ordinal) is >= 0 and var star && star < feature.Length - 1
+            )
+                is { } wrong
             ? throw new WrongException("features", $"“{wrong}” has a * that is not at its end")
             : read;
     }
@@ -123,7 +128,12 @@ internal sealed record PolicyDraft(string Name, string Effect, string Status, Po
 
         return new PolicyLimits(
             [
-                .. Texts("conditions.weekdays", conditions.Weekdays, PolicyTerms.Weekdays.Length, ReferenceCharactersMax)
+                .. Texts(
+                        "conditions.weekdays",
+                        conditions.Weekdays,
+                        PolicyTerms.Weekdays.Length,
+                        ReferenceCharactersMax
+                    )
                     .Select(day => OneOf("conditions.weekdays", day, PolicyTerms.Weekdays)),
             ],
             from,
@@ -181,9 +191,7 @@ internal sealed record PolicyDraft(string Name, string Effect, string Status, Po
     }
 
     private static T[] Known<T>(string field, (T[] Found, string? Missing) references) =>
-        references.Missing is { } missing
-            ? throw new WrongException(field, $"{missing}")
-            : references.Found;
+        references.Missing is { } missing ? throw new WrongException(field, $"{missing}") : references.Found;
 
     private static string OneOf(string field, string? text, params string[] allowed) =>
         Array.Find(allowed, each => each == text)

@@ -27,7 +27,10 @@ internal sealed class PolicyReferences(ScopedTransaction transaction, Guid enter
             }
         }
 
-        return (names, Array.Find(own, name => !known.Contains(name)) is { } missing ? $"there is no role “{missing}”" : null);
+        return (
+            names,
+            Array.Find(own, name => !known.Contains(name)) is { } missing ? $"there is no role “{missing}”" : null
+        );
     }
 
     private const string FindGroups = """

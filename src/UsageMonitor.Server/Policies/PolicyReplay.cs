@@ -60,9 +60,7 @@ internal sealed class PolicyReplay(Database database, TimeProvider time)
         }
         catch (OperationCanceledException) when (deadline.IsCancellationRequested)
         {
-            throw new ReplayTooLargeException(
-                $"took longer than {s_longest.TotalSeconds:0} s; choose fewer days."
-            );
+            throw new ReplayTooLargeException($"took longer than {s_longest.TotalSeconds:0} s; choose fewer days.");
         }
         finally
         {

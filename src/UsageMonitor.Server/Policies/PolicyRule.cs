@@ -23,9 +23,7 @@ internal ref struct PolicyFacts(in PolicyQuestion question, TimeZoneInfo zone)
     {
         if (!_isLocalKnown)
         {
-            DateTime utc = DateTime.UnixEpoch.AddTicks(
-                Question.TimestampMicroseconds * TimeSpan.TicksPerMicrosecond
-            );
+            DateTime utc = DateTime.UnixEpoch.AddTicks(Question.TimestampMicroseconds * TimeSpan.TicksPerMicrosecond);
             DateTime local = utc + _zone.GetUtcOffset(utc);
             (_weekday, _secondOfDay) = (local.DayOfWeek, (int)local.TimeOfDay.TotalSeconds);
             _isLocalKnown = true;
@@ -53,9 +51,10 @@ internal sealed class PolicyRule
         PolicyDocument document = policy.Document;
         Policy = policy;
         Index = index;
-        Decision = policy.Effect == PolicyTerms.Forbid
-            ? new PolicyDecision(false, Contracts.DecisionCodes.PolicyForbidden, policy.PolicyId, policy.Version)
-            : new PolicyDecision(true, Contracts.DecisionCodes.PolicyPermitted, policy.PolicyId, policy.Version);
+        Decision =
+            policy.Effect == PolicyTerms.Forbid
+                ? new PolicyDecision(false, Contracts.DecisionCodes.PolicyForbidden, policy.PolicyId, policy.Version)
+                : new PolicyDecision(true, Contracts.DecisionCodes.PolicyPermitted, policy.PolicyId, policy.Version);
         _apiKeys = document.Principals.ApiKeys;
         _isForEverybody = document.Principals.AreEverybody || (isReplay && _apiKeys.Length > 0);
         _actions = document.Actions.Length == 0 ? PolicyActions.Both : PolicyActions.None;

@@ -27,7 +27,10 @@ internal sealed class PolicyNames
     )
     {
         var names = new PolicyNames();
-        Guid[] groups = [.. policies.SelectMany(policy => policy.Principals.Groups ?? []).Distinct().Select(Guid.Parse)];
+        Guid[] groups =
+        [
+            .. policies.SelectMany(policy => policy.Principals.Groups ?? []).Distinct().Select(Guid.Parse),
+        ];
         Guid[] keys = [.. policies.SelectMany(policy => policy.Principals.ApiKeys ?? []).Distinct().Select(Guid.Parse)];
         if (groups.Length + keys.Length == 0)
         {
@@ -43,6 +46,9 @@ internal sealed class PolicyNames
 
         return names;
     }
+
+    /// <summary>The name of an id, or the id itself.</summary>
+    public string OrId(string id) => _names.GetValueOrDefault(id, id);
 
     /// <summary>The name of an id, or that there is none any more.</summary>
     public string Of(string id) => _names.GetValueOrDefault(id, "(deleted)");
@@ -84,8 +90,7 @@ internal static class PolicyWords
     }
 
     /// <summary>Such as <c>any feature</c>, or <c>export, report*</c>.</summary>
-    public static string What(IReadOnlyList<string> features) =>
-        features.Count == 0 ? "any feature" : Listed(features);
+    public static string What(IReadOnlyList<string> features) => features.Count == 0 ? "any feature" : Listed(features);
 
     /// <summary>Such as <c>always</c>, or <c>Mondays, 22:00–06:00, from 10.0.0.0/8</c>.</summary>
     public static string When(PolicyConditions conditions, IReadOnlyList<string> actions)
@@ -93,9 +98,7 @@ internal static class PolicyWords
         List<string> parts = [];
         if (conditions.Weekdays is { Count: > 0 } weekdays)
         {
-            parts.Add(
-                string.Join(", ", s_weekdays.Where(day => weekdays.Contains(day.Key)).Select(day => day.Value))
-            );
+            parts.Add(string.Join(", ", s_weekdays.Where(day => weekdays.Contains(day.Key)).Select(day => day.Value)));
         }
 
         if (conditions.From is not null || conditions.To is not null)

@@ -62,10 +62,7 @@ internal sealed class PolicyWriter(
         );
         await own.ExecuteAsync(InsertPolicy, [caller.EnterpriseId, .. ColumnsOf(policy)], cancellationToken);
         await CommitAsync(own, caller, policy, "CREATED", cancellationToken);
-        return Results.Created(
-            $"/v1/admin/policies/{policy.PolicyId}",
-            PolicyAnswers.Of(policy, enterprise)
-        );
+        return Results.Created($"/v1/admin/policies/{policy.PolicyId}", PolicyAnswers.Of(policy, enterprise));
     }
 
     private const string UpdatePolicy = """

@@ -92,9 +92,7 @@ internal static class SimulateEndpoint
 
         try
         {
-            if (
-                await replay.RunAsync(enterprise, draft, request.Replaces, range, cancellationToken) is { } simulated
-            )
+            if (await replay.RunAsync(enterprise, draft, request.Replaces, range, cancellationToken) is { } simulated)
             {
                 return Results.Ok(simulated);
             }

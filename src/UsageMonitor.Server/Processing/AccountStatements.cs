@@ -52,9 +52,7 @@ internal static class AccountStatements
     {
         List<(StepEnterprise Enterprise, StepAttempt Attempt)> rows =
         [
-            .. step.Enterprises.SelectMany(enterprise =>
-                enterprise.Attempts.Select(attempt => (enterprise, attempt))
-            ),
+            .. step.Enterprises.SelectMany(enterprise => enterprise.Attempts.Select(attempt => (enterprise, attempt))),
         ];
         if (rows.Count == 0)
         {

@@ -135,9 +135,7 @@ internal sealed class StoreWriter(NpgsqlConnection connection, short partition, 
                 eventMonths.Add(MonthPartitions.MonthOf(current.Timestamp));
             }
 
-            decisionMonths.UnionWith(
-                enterprise.Attempts.Select(attempt => MonthPartitions.MonthOf(attempt.DecidedAt))
-            );
+            decisionMonths.UnionWith(enterprise.Attempts.Select(attempt => MonthPartitions.MonthOf(attempt.DecidedAt)));
         }
 
         // A local hour or day can begin in the month before its events.
