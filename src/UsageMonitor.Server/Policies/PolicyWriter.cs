@@ -161,12 +161,7 @@ internal sealed class PolicyWriter(
             return NotFound();
         }
 
-        StoredPolicy end = last with
-        {
-            Version = last.Version + 1,
-            Status = PolicyTerms.Deleted,
-            UpdatedAt = Now(),
-        };
+        StoredPolicy end = last with { Version = last.Version + 1, Status = PolicyTerms.Deleted, UpdatedAt = Now() };
         await own.ExecuteAsync(DeletePolicy, [caller.EnterpriseId, policyId], cancellationToken);
         await CommitAsync(own, caller, end, "DELETED", cancellationToken);
         return Results.NoContent();
