@@ -9,6 +9,7 @@ internal sealed record Options
         usage: ./bench [ingest] [options]
                ./bench active-users [--rounds N] [--quick]   distinct users of 90 days × 10,000 users × 10 features
                ./bench auth [--rounds N] [--quick]           what authentication adds to an ingest request
+               ./bench policies [--rounds N] [--quick]       what a decision of the policy engine costs
 
           --rounds N        measured rounds of everything (3)
           --events N        events of a batch round; all are held in memory, 1 KB each (400000)
@@ -37,6 +38,9 @@ internal sealed record Options
     /// <summary>Who calls, and how often they may.</summary>
     public const string Auth = "auth";
 
+    /// <summary>Decisions of the policy engine.</summary>
+    public const string Policies = "policies";
+
     /// <summary>What is measured; the report is named after it.</summary>
     public string What { get; init; } = Ingest;
     public IReadOnlyList<string> Only { get; init; } = Parts;
@@ -63,7 +67,7 @@ internal sealed record Options
 
             options = name switch
             {
-                Ingest or ActiveUsers or Auth => options with { What = name },
+                Ingest or ActiveUsers or Auth or Policies => options with { What = name },
                 "--rounds" => options with { Rounds = Number() },
                 "--events" => options with { Events = Number() },
                 "--enterprises" => options with { Enterprises = Number() },

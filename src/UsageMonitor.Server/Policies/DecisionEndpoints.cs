@@ -8,8 +8,6 @@ internal static class DecisionEndpoints
 {
     /// <summary>Days of one list.</summary>
     public const int RangeDaysMax = 31;
-    private const int PageMax = 200;
-    private const int PageDefault = 50;
 
     public static void Map(IEndpointRouteBuilder routes)
     {
@@ -81,19 +79,19 @@ internal static class DecisionEndpoints
         string? feature,
         string? from,
         string? to,
-        Guid? before,
-        int? limit,
+        string? before,
+        string? limit,
         CancellationToken cancellationToken
     )
     {
-        if (limit is < 1 or > PageMax)
+        if (PageQuery.Read("before", before, limit, out PageQuery page) is { } problem)
         {
-            return Problems.Problem(400, "invalid_request", $"limit: must be 1 to {PageMax}.");
+            return problem;
         }
 
-        if (before is { } receipt && ReceiptIds.InstantOf(receipt) is null)
+        if (page.Beyond is { } receipt && ReceiptIds.InstantOf(receipt) is null)
         {
-            return Problems.Problem(400, "invalid_request", "before: must be the receipt that `next` has given.");
+            return Problems.Problem(400, "invalid_request", "before: must be what `next` has given.");
         }
 
         EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
@@ -108,9 +106,9 @@ internal static class DecisionEndpoints
             local.DayStart(range.To),
             string.IsNullOrEmpty(user) ? null : UserIds.Resolve(enterprise.EnterpriseId, user, out _),
             string.IsNullOrEmpty(feature) ? null : feature,
-            before
+            page.Beyond
         );
-        int wanted = limit ?? PageDefault;
+        int wanted = page.Limit;
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(
             enterprise.EnterpriseId,
             cancellationToken

@@ -163,7 +163,11 @@ internal sealed record PolicyDraft(string Name, string Effect, string Status, Po
             ? !cidr.Contains('%', StringComparison.Ordinal)
             : cidr.Count(character => character == '.') == 3
                 && cidr.All(character => character is '.' or '/' || char.IsAsciiDigit(character));
-        return isPlain && IPNetwork.TryParse(cidr, out IPNetwork network) && !network.BaseAddress.IsIPv4MappedToIPv6
+        return
+            isPlain
+            && IPNetwork.TryParse(cidr, out IPNetwork network)
+            && !network.BaseAddress.IsIPv4MappedToIPv6
+            && network.BaseAddress.Equals(IPAddress.Parse(cidr[..cidr.IndexOf('/', StringComparison.Ordinal)]))
             ? network.ToString()
             : throw new WrongException(
                 "conditions.networks",

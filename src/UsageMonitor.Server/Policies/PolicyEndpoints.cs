@@ -7,9 +7,6 @@ namespace UsageMonitor.Server.Policies;
 /// <summary><c>/v1/admin/policies</c> and <c>/v1/admin/decisions</c>: who may use what, and what was refused.</summary>
 internal static class PolicyEndpoints
 {
-    private const int PageMax = 200;
-    private const int PageDefault = 100;
-
     public static IEndpointRouteBuilder MapPolicyEndpoints(this IEndpointRouteBuilder routes)
     {
         RouteGroupBuilder group = routes.MapGroup("/v1/admin/policies").WithTags("Policies");
@@ -100,19 +97,19 @@ internal static class PolicyEndpoints
         HttpContext context,
         Database database,
         EnterpriseDirectory enterprises,
-        Guid? after,
-        int? limit,
+        string? after,
+        string? limit,
         CancellationToken cancellationToken
     ) =>
-        limit is < 1 or > PageMax
-            ? Problems.Problem(400, "invalid_request", $"limit: must be 1 to {PageMax}.")
+        PageQuery.Read("after", after, limit, out PageQuery page) is { } problem
+            ? problem
             : Results.Ok(
                 await ReadAsync(
                     context,
                     database,
                     enterprises,
-                    after ?? Guid.Empty,
-                    limit ?? PageDefault,
+                    page.Beyond ?? Guid.Empty,
+                    page.Limit,
                     cancellationToken
                 )
             );

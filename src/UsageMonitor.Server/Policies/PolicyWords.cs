@@ -47,6 +47,9 @@ internal sealed class PolicyNames
         return names;
     }
 
+    /// <summary>The name of an id, or the id itself.</summary>
+    public string OrId(string id) => _names.GetValueOrDefault(id, id);
+
     /// <summary>The name of an id, or that there is none any more.</summary>
     public string Of(string id) => _names.GetValueOrDefault(id, "(deleted)");
 }
@@ -56,16 +59,7 @@ internal static class PolicyWords
 {
     private const int NamedMax = 3;
 
-    private static readonly Dictionary<string, string> s_weekdays = new(StringComparer.Ordinal)
-    {
-        ["MON"] = "Mondays",
-        ["TUE"] = "Tuesdays",
-        ["WED"] = "Wednesdays",
-        ["THU"] = "Thursdays",
-        ["FRI"] = "Fridays",
-        ["SAT"] = "Saturdays",
-        ["SUN"] = "Sundays",
-    };
+    private static readonly string[] s_weekdays = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
     /// <summary>Such as <c>everybody</c>, or <c>ana, members of Sales</c>.</summary>
     public static string Who(PolicyPrincipals principals, PolicyNames names)
@@ -89,13 +83,13 @@ internal static class PolicyWords
     /// <summary>Such as <c>any feature</c>, or <c>export, report*</c>.</summary>
     public static string What(IReadOnlyList<string> features) => features.Count == 0 ? "any feature" : Listed(features);
 
-    /// <summary>Such as <c>always</c>, or <c>Mondays, 22:00–06:00, from 10.0.0.0/8</c>.</summary>
+    /// <summary>Such as <c>always</c>, or <c>Mon–Fri, 22:00–06:00, from 10.0.0.0/8</c>.</summary>
     public static string When(PolicyConditions conditions, IReadOnlyList<string> actions)
     {
         List<string> parts = [];
         if (conditions.Weekdays is { Count: > 0 } weekdays)
         {
-            parts.Add(string.Join(", ", s_weekdays.Where(day => weekdays.Contains(day.Key)).Select(day => day.Value)));
+            parts.Add(Days(weekdays));
         }
 
         if (conditions.From is not null || conditions.To is not null)
@@ -134,6 +128,34 @@ internal static class PolicyWords
                 : $"{what}. Version {decision.PolicyVersion} of a policy forbids it."
             : $"{what}. Version {policy.Version} of the policy “{policy.Name}” forbids {What(policy.Features)} to "
                 + $"{Who(policy.Principals, names)}, {When(policy.Conditions, policy.Actions)}.";
+    }
+
+    // Three or more in a row are a span.
+    private static string Days(IReadOnlyList<string> weekdays)
+    {
+        var parts = new List<string>();
+        for (int day = 0; day < s_weekdays.Length; day++)
+        {
+            int last = day;
+            while (last < s_weekdays.Length && Has(last))
+            {
+                last++;
+            }
+
+            if (last - day >= 3)
+            {
+                parts.Add($"{s_weekdays[day]}–{s_weekdays[last - 1]}");
+                day = last;
+            }
+            else if (last > day)
+            {
+                parts.Add(s_weekdays[day]);
+            }
+        }
+
+        return string.Join(", ", parts);
+
+        bool Has(int day) => weekdays.Contains(s_weekdays[day].ToUpperInvariant());
     }
 
     private static string Listed(IReadOnlyList<string> names) =>

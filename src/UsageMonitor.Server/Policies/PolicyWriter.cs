@@ -48,7 +48,7 @@ internal sealed class PolicyWriter(
             return Problems.Problem(400, "invalid_request", error);
         }
 
-        DateTimeOffset now = time.GetUtcNow();
+        DateTimeOffset now = Now();
         var policy = new StoredPolicy(
             Guid.CreateVersion7(now),
             1,
@@ -111,7 +111,7 @@ internal sealed class PolicyWriter(
                     Effect = draft.Effect,
                     Document = draft.Document,
                     Status = draft.Status,
-                    UpdatedAt = time.GetUtcNow(),
+                    UpdatedAt = Now(),
                 },
                 cancellationToken
             )
@@ -144,7 +144,7 @@ internal sealed class PolicyWriter(
                     {
                         Version = last.Version + 1,
                         Status = status,
-                        UpdatedAt = time.GetUtcNow(),
+                        UpdatedAt = Now(),
                     },
                     cancellationToken
                 )
@@ -161,12 +161,7 @@ internal sealed class PolicyWriter(
             return NotFound();
         }
 
-        StoredPolicy end = last with
-        {
-            Version = last.Version + 1,
-            Status = PolicyTerms.Deleted,
-            UpdatedAt = time.GetUtcNow(),
-        };
+        StoredPolicy end = last with { Version = last.Version + 1, Status = PolicyTerms.Deleted, UpdatedAt = Now() };
         await own.ExecuteAsync(DeletePolicy, [caller.EnterpriseId, policyId], cancellationToken);
         await CommitAsync(own, caller, end, "DELETED", cancellationToken);
         return Results.NoContent();
@@ -267,6 +262,13 @@ internal sealed class PolicyWriter(
     private async Task<EnterpriseInfo> EnterpriseAsync(Caller caller, CancellationToken cancellationToken) =>
         await enterprises.FindAsync(caller.EnterpriseId, cancellationToken)
         ?? throw new InvalidOperationException("The caller's enterprise does not exist.");
+
+    // As precise as PostgreSQL keeps it, so that the answer is what will be read.
+    private DateTimeOffset Now()
+    {
+        DateTimeOffset now = time.GetUtcNow();
+        return now.AddTicks(-(now.Ticks % TimeSpan.TicksPerMicrosecond));
+    }
 
     private static Guid ActorOf(Caller caller) => caller.UserId ?? caller.ApiKeyId ?? Guid.Empty;
 
