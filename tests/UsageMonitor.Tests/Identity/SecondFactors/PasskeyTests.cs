@@ -1,4 +1,5 @@
 using System.Net;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Identity.SecondFactors;
@@ -272,6 +273,20 @@ public sealed class PasskeyTests(FactorFixture fixture) : IClassFixture<FactorFi
 
         await person.SendAsync<PasskeyOptionsResponse>(HttpMethod.Post, PasskeysPath + "/options");
         await person.RefusedAsync(HttpMethod.Post, "/v1/me/proof", proof, 403, "challenge_over");
+    }
+
+    [Theory]
+    [InlineData(null, "internal", "http://internal:5001")]
+    [InlineData("https://usage.example", "usage.example", "https://usage.example")]
+    [InlineData("https://usage.example:8443/app", "usage.example", "https://usage.example:8443")]
+    public void RelyingParty_WhenAPublicAddressIsSet_ShouldBeThat(string? publicUrl, string domain, string origin)
+    {
+        var context = new DefaultHttpContext();
+        (context.Request.Scheme, context.Request.Host) = ("http", new HostString("internal", 5001));
+
+        RelyingParty party = RelyingParty.Of(context.Request, publicUrl);
+
+        Assert.Equal((domain, true, false), (party.Domain, party.Is(origin), party.Is("https://elsewhere.example")));
     }
 
     private async Task<SoftwareAuthenticator> AddAsync(FactorPerson person)
