@@ -140,21 +140,29 @@ internal static class SecondFactorPages
         RecentProof proof,
         string? returnUrl,
         ProblemHttpResult? problem
-    ) =>
-        new RazorComponentResult<ConfirmPage>(
+    )
+    {
+        EnterpriseInfo enterprise = await context
+            .RequestServices.GetRequiredService<EnterpriseDirectory>()
+            .OfCallerAsync(context, context.RequestAborted);
+        return new RazorComponentResult<ConfirmPage>(
             new
             {
                 Methods = await proof.MethodsAsync(context),
                 ReturnUrl = Pages.LocalOrHome(returnUrl),
+                EnterpriseName = enterprise.Name,
                 Error = problem is null ? null : FormOutcome.Sentence(problem),
             }
         )
         {
-            StatusCode =
-                problem?.StatusCode == StatusCodes.Status429TooManyRequests ? 429
-                : problem is null ? null
-                : StatusCodes.Status422UnprocessableEntity,
+            StatusCode = problem?.StatusCode switch
+            {
+                null => null,
+                StatusCodes.Status429TooManyRequests => StatusCodes.Status429TooManyRequests,
+                _ => StatusCodes.Status422UnprocessableEntity,
+            },
         };
+    }
 
     private static async Task<IResult> ConfirmAsync(
         HttpContext context,

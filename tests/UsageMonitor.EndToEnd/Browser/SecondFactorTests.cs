@@ -69,7 +69,7 @@ public sealed class SecondFactorTests : IAsyncLifetime
             }
         );
         await PasswordAsync(page);
-        await page.WaitForURLAsync(Address + "/");
+        await AtAsync(page, "/");
 
         await page.GotoAsync(Address + "/account/second-factor");
         await page.GetByLabel("Name").FillAsync("a laptop");
@@ -78,22 +78,22 @@ public sealed class SecondFactorTests : IAsyncLifetime
         string[] codes = (await page.Locator(".made code").InnerTextAsync()).Split('\n');
         Assert.Equal(10, codes.Distinct().Count());
         await page.GetByRole(AriaRole.Link, new PageGetByRoleOptions { Name = "I have kept them" }).ClickAsync();
-        await page.WaitForURLAsync(Address + "/");
+        await AtAsync(page, "/");
 
         // The password alone leads to a second step, and nowhere else.
         await SignOutAsync(page);
         await PasswordAsync(page);
-        await page.WaitForURLAsync(Address + "/sign-in/second-factor**");
+        await AtAsync(page, "/sign-in/second-factor**");
         await page.GotoAsync(Address + "/account");
-        await page.WaitForURLAsync(Address + "/sign-in?**");
+        await AtAsync(page, "/sign-in?**");
         await PasswordAsync(page);
         await Button(page, "Use a passkey").ClickAsync();
-        await page.WaitForURLAsync(Address + "/account");
+        await AtAsync(page, "/account");
         await page.GetByText("Password and passkey").WaitForAsync();
 
         await SignOutAsync(page);
         await Button(page, "Use a passkey").ClickAsync();
-        await page.WaitForURLAsync(Address + "/");
+        await AtAsync(page, "/");
         await page.GotoAsync(Address + "/account");
         await page.GetByRole(AriaRole.Cell, new PageGetByRoleOptions { Name = "Passkey", Exact = true }).WaitForAsync();
 
@@ -103,7 +103,7 @@ public sealed class SecondFactorTests : IAsyncLifetime
         await page.GetByText("Use a recovery code").ClickAsync();
         await page.GetByLabel("Recovery code").FillAsync(codes[0]);
         await page.Locator(".recovery").GetByRole(AriaRole.Button).ClickAsync();
-        await page.WaitForURLAsync(Address + "/");
+        await AtAsync(page, "/");
         Assert.Empty(_faults);
     }
 
@@ -124,7 +124,7 @@ public sealed class SecondFactorTests : IAsyncLifetime
 
         await SignOutAsync(page);
         await PasswordAsync(page);
-        await page.WaitForURLAsync(Address + "/sign-in/second-factor**");
+        await AtAsync(page, "/sign-in/second-factor**");
         await page.GetByLabel("Code of your authenticator app").FillAsync("000000");
         await Button(page, "Sign in").First.ClickAsync();
         await page.GetByText("That was not right").WaitForAsync();
@@ -132,7 +132,7 @@ public sealed class SecondFactorTests : IAsyncLifetime
         // One step ahead: the code of the step that confirmed is used up.
         await page.GetByLabel("Code of your authenticator app").FillAsync(CodeOf(secret, 1));
         await Button(page, "Sign in").First.ClickAsync();
-        await page.WaitForURLAsync(Address + "/");
+        await AtAsync(page, "/");
         await page.GotoAsync(Address + "/account");
         await page.GetByText("Password and app").WaitForAsync();
         await Button(page, "Sign out everywhere else").ClickAsync();
@@ -172,6 +172,10 @@ public sealed class SecondFactorTests : IAsyncLifetime
             .Last.ClickAsync();
         await page.GetByLabel("E-mail").WaitForAsync();
     }
+
+    // As soon as the page is there: the overview goes on loading its charts.
+    private Task AtAsync(IPage page, string path) =>
+        page.WaitForURLAsync(Address + path, new PageWaitForURLOptions { WaitUntil = WaitUntilState.Commit });
 
     private static ILocator Button(IPage page, string name) =>
         page.GetByRole(AriaRole.Button, new PageGetByRoleOptions { Name = name });

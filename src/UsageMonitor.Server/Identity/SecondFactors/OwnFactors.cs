@@ -71,7 +71,7 @@ internal sealed class OwnFactors(
             return Problems.Problem(
                 422,
                 "invalid_code",
-                "That code is not of the new secret. Check the time of your device, and send the code it shows now."
+                "That code is not of the new secret. Check the clock of your device, and give the code it shows now."
             );
         }
 

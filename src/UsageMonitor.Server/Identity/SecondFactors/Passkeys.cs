@@ -183,7 +183,7 @@ internal sealed class Passkeys(Database database, IServiceProvider services, ILo
 
     private PasskeyHandler<PasskeyUser> Handler(HttpContext context, string userVerification)
     {
-        RelyingParty party = RelyingParty.Of(context.Request);
+        RelyingParty party = RelyingParty.Of(context.Request, publicUrl: null);
         return new PasskeyHandler<PasskeyUser>(
             _users,
             Options.Create(
@@ -217,8 +217,12 @@ internal sealed class Passkeys(Database database, IServiceProvider services, ILo
 /// <param name="Origin">The only origin whose answers count.</param>
 internal sealed record RelyingParty(string Domain, string Origin)
 {
-    public static RelyingParty Of(HttpRequest request) =>
-        new(request.Host.Host, $"{request.Scheme}://{request.Host.Value}");
+    /// <param name="request">Tells by its host where people see us, when nothing is set.</param>
+    /// <param name="publicUrl">Where people reach the pages, as the operator has set it, or null.</param>
+    public static RelyingParty Of(HttpRequest request, string? publicUrl) =>
+        publicUrl is not null
+            ? new(new Uri(publicUrl).Host, new Uri(publicUrl).GetLeftPart(UriPartial.Authority))
+            : new(request.Host.Host, $"{request.Scheme}://{request.Host.Value}");
 
     public bool Is(string? origin) => string.Equals(origin, Origin, StringComparison.OrdinalIgnoreCase);
 }
