@@ -56,7 +56,9 @@ internal sealed record Route(string Method, string Pattern, string? Permission, 
         ];
 
     /// <summary>The type of the JSON body, or null: none that the handler's signature tells.</summary>
-    public Type? BodyType =>
+    public Type? BodyType => TakesForm ? null : JsonType;
+
+    private Type? JsonType =>
         Handler
             .Select(parameter => parameter.ParameterType)
             .FirstOrDefault(type => type.IsGenericType && type.GetGenericTypeDefinition() == typeof(JsonBody<>))
