@@ -52,12 +52,12 @@ internal sealed class Users(MasterKey masterKey, TimeProvider time)
     private const string InsertUser = """
         INSERT INTO users
             (enterprise_id, user_id, email, email_hash, password_hash, display_name, origin, password_changed_at, created_at, ordinal)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $5 IS NOT NULL THEN $8 END, $8, $9)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $5::text IS NOT NULL THEN $8 END, $8, $9)
         """;
 
     private const string LetUserSignIn = """
         UPDATE users SET email = $3, email_hash = $4, password_hash = $5, display_name = $6, origin = $7,
-                         password_changed_at = CASE WHEN $5 IS NOT NULL THEN $8 END, updated_at = $8, deactivated_at = NULL
+                         password_changed_at = CASE WHEN $5::text IS NOT NULL THEN $8 END, updated_at = $8, deactivated_at = NULL
         WHERE enterprise_id = $1 AND user_id = $2 AND email IS NULL
         """;
 
