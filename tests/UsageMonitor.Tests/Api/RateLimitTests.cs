@@ -72,7 +72,7 @@ public sealed class RateLimitTests(Engines engines)
     [Fact]
     public async Task PostUsageEvents_WhenTwoServersShareAKey_ShouldKeepItsRateTogetherAndGoOnWithoutRedis()
     {
-        const int Rate = 200;
+        const int Rate = 20; // so little that a busy machine too sends far more
         string folder = Directory.CreateTempSubdirectory("usage-monitor-cache-").FullName;
         EmbeddedCache cache = EmbeddedCache.Start(folder, NullLoggerFactory.Instance);
         (string, string)[] settings =

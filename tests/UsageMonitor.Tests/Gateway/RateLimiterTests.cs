@@ -101,7 +101,7 @@ public sealed class RateLimiterTests(Engines engines)
     [Fact]
     public async Task TakeAsync_WhenThreeInstancesShareABucket_ShouldKeepTheRateTogetherAndUseIt()
     {
-        const int Rate = 1_000;
+        const int Rate = 300; // so little that a busy machine too asks for far more
         await using ConnectionMultiplexer redis = await ConnectionMultiplexer.ConnectAsync(
             engines.RedisConnectionString
         );
@@ -167,15 +167,13 @@ public sealed class RateLimiterTests(Engines engines)
         await using ConnectionMultiplexer redis = await ConnectionMultiplexer.ConnectAsync(options);
         RateLimiter[] instances =
         [
-            .. Enumerable
-                .Range(0, 2)
-                .Select(_ => Limiter(TimeProvider.System, redis, ("EventsPerSecondPerKey", 1_000))),
+            .. Enumerable.Range(0, 2).Select(_ => Limiter(TimeProvider.System, redis, ("EventsPerSecondPerKey", 200))),
         ];
 
         (long admitted, double seconds) = await PressAsync(instances, TimeSpan.FromSeconds(4), batch: 1, cache.Dispose);
 
         // Each instance by itself now, and each with a full bucket once.
-        Assert.InRange(admitted, 1_000 * seconds, 3 * ((1_000 * seconds) + 2_000));
+        Assert.InRange(admitted, 200 * seconds, 3 * ((200 * seconds) + 400));
         Directory.Delete(folder, recursive: true);
     }
 
