@@ -1,6 +1,7 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Microsoft.AspNetCore.Mvc;
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
 using UsageMonitor.Contracts;
@@ -122,6 +123,16 @@ internal static class IngestContract
         {
             accepted.Example = JsonNode.Parse(Answer);
         }
+
+        // Of the two kinds of 403 the framework knows the one that is no problem.
+        context.Document.AddComponent(
+            nameof(ProblemDetails),
+            await context.GetOrCreateSchemaAsync(typeof(ProblemDetails), null, cancellationToken)
+        );
+        operation.Responses!["403"].Content!["application/problem+json"] = new OpenApiMediaType
+        {
+            Schema = new OpenApiSchemaReference(nameof(ProblemDetails), context.Document),
+        };
 
         void Describe(string status, string description) => operation.Responses![status].Description = description;
     }

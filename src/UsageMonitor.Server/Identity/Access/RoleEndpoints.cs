@@ -339,7 +339,7 @@ internal static class RoleEndpoints
             );
         }
 
-        await using NpgsqlCommand command = transaction.Command(FindUnknown, asked);
+        await using NpgsqlCommand command = transaction.Command(FindUnknown, [asked]);
         if (await command.ExecuteScalarAsync(cancellationToken) is not null)
         {
             string wrong = "permissions has one that does not exist; see /v1/admin/permissions.";

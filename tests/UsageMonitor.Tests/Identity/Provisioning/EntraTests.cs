@@ -57,10 +57,7 @@ public sealed class EntraTests(ServerFixture fixture) : IClassFixture<ServerFixt
             (await entra.FindAsync("Users", "externalId eq \"0a21f0f2-8d2a-4f8e-bf98-7363c4aed4ef\"")).Ids
         );
         Assert.Equal([id], (await entra.FindAsync("Users", $"emails[type eq \"work\"].value eq \"{address}\"")).Ids);
-        Assert.Equal(
-            [id],
-            (await entra.FindAsync("Users", $"id eq \"{id}\" and userName eq \"{address}\"")).Ids
-        );
+        Assert.Equal([id], (await entra.FindAsync("Users", $"id eq \"{id}\" and userName eq \"{address}\"")).Ids);
 
         // Several attributes of several values in one request.
         string work = ScimClient.NewAddress();
@@ -125,7 +122,10 @@ public sealed class EntraTests(ServerFixture fixture) : IClassFixture<ServerFixt
         string other = await entra.CreateUserAsync();
         string token = (await entra.SignInAsync(person, address)).AccessToken;
 
-        Assert.Equal(0, (await entra.FindAsync("Groups", "displayName eq \"Analysts\"", "&excludedAttributes=members")).Total);
+        Assert.Equal(
+            0,
+            (await entra.FindAsync("Groups", "displayName eq \"Analysts\"", "&excludedAttributes=members")).Total
+        );
         JsonElement made = await entra.SendAsync(
             "POST",
             "/Groups",
@@ -164,10 +164,7 @@ public sealed class EntraTests(ServerFixture fixture) : IClassFixture<ServerFixt
         JsonElement whole = await entra.SendAsync("GET", $"/Groups/{group}", null, 200);
         Assert.Equal(2, whole.GetProperty("members").GetArrayLength());
         JsonElement only = await entra.SendAsync("GET", $"/Groups/{group}?attributes=members.value", null, 200);
-        Assert.Equal(
-            ["schemas", "id", "members"],
-            only.EnumerateObject().Select(attribute => attribute.Name)
-        );
+        Assert.Equal(["schemas", "id", "members"], only.EnumerateObject().Select(attribute => attribute.Name));
         Assert.All(
             only.GetProperty("members").EnumerateArray(),
             member => Assert.Equal(["value"], member.EnumerateObject().Select(part => part.Name))
@@ -187,10 +184,7 @@ public sealed class EntraTests(ServerFixture fixture) : IClassFixture<ServerFixt
             $$"""{"op": "Add", "path": "members", "value": {"value": "{{person}}"} }"""
         );
         Assert.NotEmpty((await entra.Tester.PermissionsAsync(token))!);
-        GroupSummary renamed = await entra.Tester.SendAsync<GroupSummary>(
-            HttpMethod.Get,
-            $"/v1/admin/groups/{group}"
-        );
+        GroupSummary renamed = await entra.Tester.SendAsync<GroupSummary>(HttpMethod.Get, $"/v1/admin/groups/{group}");
         Assert.Equal(("Number people", 2L), (renamed.Name, renamed.Members));
 
         await entra.SendAsync("DELETE", $"/Groups/{group}", null, 204);
@@ -222,6 +216,9 @@ public sealed class EntraTests(ServerFixture fixture) : IClassFixture<ServerFixt
             409,
             "provisioned_group"
         );
-        Assert.Equal(HttpStatusCode.NoContent, await entra.Tester.StatusAsync(HttpMethod.Delete, path, entra.Tester.Admin));
+        Assert.Equal(
+            HttpStatusCode.NoContent,
+            await entra.Tester.StatusAsync(HttpMethod.Delete, path, entra.Tester.Admin)
+        );
     }
 }

@@ -39,10 +39,9 @@ public sealed class ScimAccessPropertyTests(ServerFixture fixture) : IClassFixtu
     }
 
     private static readonly Gen<(Act, int)[]> s_sequences = Gen.Select(
-            Gen.Int[0, Enum.GetValues<Act>().Length - 1].Select(act => (Act)act),
-            Gen.Int[0, PeopleCount - 1]
-        )
-        .Array[1, 25];
+        Gen.Int[0, Enum.GetValues<Act>().Length - 1].Select(act => (Act)act),
+        Gen.Int[0, PeopleCount - 1]
+    ).Array[1, 25];
 
     [Fact]
     public Task Access_AfterAnySequence_ShouldBeTheModels() =>
@@ -77,7 +76,13 @@ public sealed class ScimAccessPropertyTests(ServerFixture fixture) : IClassFixtu
         switch (act)
         {
             case Act.Create when person.Exists:
-                await scim.AssertErrorAsync("POST", "/Users", $$"""{"userName":"{{person.Address}}"}""", 409, "uniqueness");
+                await scim.AssertErrorAsync(
+                    "POST",
+                    "/Users",
+                    $$"""{"userName":"{{person.Address}}"}""",
+                    409,
+                    "uniqueness"
+                );
                 break;
             case Act.Create:
                 person.Id = await scim.CreateUserAsync(person.Address);
@@ -126,7 +131,11 @@ public sealed class ScimAccessPropertyTests(ServerFixture fixture) : IClassFixtu
                 person.IsMember = person.Exists;
                 break;
             case Act.LeaveByFilter:
-                await scim.PatchAsync(members, 204, $$"""{"op":"remove","path":"members[value eq \"{{person.Id}}\"]"}""");
+                await scim.PatchAsync(
+                    members,
+                    204,
+                    $$"""{"op":"remove","path":"members[value eq \"{{person.Id}}\"]"}"""
+                );
                 person.IsMember = false;
                 break;
             case Act.LeaveByValue:

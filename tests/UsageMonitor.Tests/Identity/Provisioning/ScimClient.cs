@@ -52,10 +52,7 @@ internal sealed class ScimClient
         JsonElement error = await SendAsync(method, path, json, status);
         Assert.Equal("urn:ietf:params:scim:api:messages:2.0:Error", error.GetProperty("schemas")[0].GetString());
         Assert.Equal($"{status}", error.GetProperty("status").GetString());
-        Assert.Equal(
-            scimType,
-            error.TryGetProperty("scimType", out JsonElement type) ? type.GetString() : null
-        );
+        Assert.Equal(scimType, error.TryGetProperty("scimType", out JsonElement type) ? type.GetString() : null);
         Assert.NotEmpty(error.GetProperty("detail").GetString()!);
     }
 
@@ -90,11 +87,18 @@ internal sealed class ScimClient
 
     public static string Patch(params string[] operations) =>
         $$"""
-            {"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{{string.Join(',', operations)}}]}
+            {"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{{string.Join(
+                ',',
+                operations
+            )}}]}
             """;
 
     public Task SetActiveAsync(string id, bool active) =>
-        PatchAsync($"/Users/{id}", 200, $$"""{"op":"replace","path":"active","value":{{(active ? "true" : "false")}}}""");
+        PatchAsync(
+            $"/Users/{id}",
+            200,
+            $$"""{"op":"replace","path":"active","value":{{(active ? "true" : "false")}}}"""
+        );
 
     /// <summary>How many, and the ids of those on the page.</summary>
     public async Task<(int Total, string[] Ids)> FindAsync(string kind, string filter, string more = "")

@@ -107,7 +107,9 @@ public sealed class ScimSafetyTests(ServerFixture fixture) : IClassFixture<Serve
     {
         ScimClient scim = await ScimClient.CreateAsync(fixture.Server);
         UsageMonitor.Contracts.SignedInUser admin = scim.Tester.Acme.Admin.User;
-        string rename = ScimClient.Patch($$"""{"op":"replace","path":"userName","value":"{{ScimClient.NewAddress()}}"}""");
+        string rename = ScimClient.Patch(
+            $$"""{"op":"replace","path":"userName","value":"{{ScimClient.NewAddress()}}"}"""
+        );
 
         await scim.AssertErrorAsync("PATCH", $"/Users/{admin.UserId}", rename, 400, "mutability");
 
@@ -146,7 +148,8 @@ public sealed class ScimSafetyTests(ServerFixture fixture) : IClassFixture<Serve
     {
         ScimClient scim = await ScimClient.CreateAsync(fixture.Server);
         string address = ScimClient.NewAddress();
-        string roles = ""","roles":[{"value":"EnterpriseAdmin","primary":true}],"entitlements":[{"value":"people:write"}]""";
+        string roles =
+            ""","roles":[{"value":"EnterpriseAdmin","primary":true}],"entitlements":[{"value":"people:write"}]""";
         string id = await scim.CreateUserAsync(address, roles);
         await scim.PatchAsync(
             $"/Users/{id}",
@@ -213,7 +216,14 @@ public sealed class ScimSafetyTests(ServerFixture fixture) : IClassFixture<Serve
         }
 
         await stranger.AssertErrorAsync("PATCH", $"/Groups/{ownGroup}", join, 400, "invalidValue");
-        foreach (string filter in new[] { $"id eq \"{person}\"", $"userName eq \"{address}\"", "externalId eq \"shared-id\"" })
+        foreach (
+            string filter in new[]
+            {
+                $"id eq \"{person}\"",
+                $"userName eq \"{address}\"",
+                "externalId eq \"shared-id\"",
+            }
+        )
         {
             Assert.Equal(0, (await stranger.FindAsync("Users", filter)).Total);
         }
@@ -230,7 +240,9 @@ public sealed class ScimSafetyTests(ServerFixture fixture) : IClassFixture<Serve
 
         foreach (string bearer in new[] { tester.Acme.ApiKey, tester.Admin, anOperator })
         {
-            foreach (string path in new[] { "/scim/v2/Users", "/scim/v2/Groups", "/scim/v2/Schemas", "/scim/v2/nothing" })
+            foreach (
+                string path in new[] { "/scim/v2/Users", "/scim/v2/Groups", "/scim/v2/Schemas", "/scim/v2/nothing" }
+            )
             {
                 Assert.Equal(HttpStatusCode.Forbidden, await tester.StatusAsync(HttpMethod.Get, path, bearer));
             }
@@ -354,7 +366,10 @@ public sealed class ScimSafetyTests(ServerFixture fixture) : IClassFixture<Serve
 
         Assert.Equal(made, seen);
         JsonElement none = await scim.SendAsync("GET", "/Users?count=0&startIndex=-5", null, 200);
-        Assert.Equal((5, 0), (none.GetProperty("totalResults").GetInt32(), none.GetProperty("Resources").GetArrayLength()));
+        Assert.Equal(
+            (5, 0),
+            (none.GetProperty("totalResults").GetInt32(), none.GetProperty("Resources").GetArrayLength())
+        );
     }
 
     [Fact]
@@ -365,7 +380,12 @@ public sealed class ScimSafetyTests(ServerFixture fixture) : IClassFixture<Serve
         JsonElement provider = await scim.SendAsync("GET", "/ServiceProviderConfig", null, 200);
         JsonElement types = await scim.SendAsync("GET", "/ResourceTypes", null, 200);
         JsonElement schemas = await scim.SendAsync("GET", "/Schemas", null, 200);
-        JsonElement user = await scim.SendAsync("GET", "/Schemas/urn:ietf:params:scim:schemas:core:2.0:User", null, 200);
+        JsonElement user = await scim.SendAsync(
+            "GET",
+            "/Schemas/urn:ietf:params:scim:schemas:core:2.0:User",
+            null,
+            200
+        );
 
         Assert.True(provider.GetProperty("patch").GetProperty("supported").GetBoolean());
         Assert.Equal(200, provider.GetProperty("filter").GetProperty("maxResults").GetInt32());
