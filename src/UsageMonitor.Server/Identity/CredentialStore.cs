@@ -111,7 +111,7 @@ internal sealed class CredentialStore(
     }
 
     private const string FindSession = """
-        SELECT s.user_id, s.expires_at, u.email, s.method = 'password' AND s.second_factor IS NULL, s.method = 'password'
+        SELECT s.user_id, s.expires_at, u.email, s.method = 'password' AND s.second_factor IS NULL, s.method <> 'sso'
         FROM sessions s JOIN users u ON u.enterprise_id = s.enterprise_id AND u.user_id = s.user_id
         WHERE s.enterprise_id = $1 AND s.session_id = $2 AND s.revoked_at IS NULL AND s.expires_at > $3
           AND u.email IS NOT NULL AND u.deactivated_at IS NULL
@@ -133,7 +133,7 @@ internal sealed class CredentialStore(
         DateTimeOffset expiresAt;
         string email;
         bool passwordOnly;
-        bool byPassword;
+        bool bySignInHere;
         await using (NpgsqlCommand command = own.Command(FindSession, enterpriseId, sessionId, time.GetUtcNow()))
         {
             await using NpgsqlDataReader reader = await command.ExecuteReaderAsync();
@@ -146,11 +146,11 @@ internal sealed class CredentialStore(
             expiresAt = reader.GetFieldValue<DateTimeOffset>(1);
             email = Users.OpenEmail(enterprise.DataKey, enterpriseId, reader.GetFieldValue<byte[]>(2));
             passwordOnly = reader.GetBoolean(3);
-            byPassword = reader.GetBoolean(4);
+            bySignInHere = reader.GetBoolean(4);
         }
 
         ResolvedRoles roles = await RoleResolver.ResolveAsync(own, enterpriseId, userId, CancellationToken.None);
-        if (byPassword && !PasswordRule.Allows(enterprise, roles.Names))
+        if (bySignInHere && !PasswordRule.Allows(enterprise, roles.Names))
         {
             return null;
         }

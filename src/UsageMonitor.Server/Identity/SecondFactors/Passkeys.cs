@@ -13,8 +13,12 @@ internal sealed record PasskeyAssertion(PasskeyUser User, UserPasskeyInfo Passke
 internal sealed record PasskeyOptions(JsonElement Options, string State);
 
 /// <summary>Passkeys (WebAuthn level 3) by ASP.NET Core Identity's handler, over our own table.</summary>
-internal sealed class Passkeys(Database database, IServiceProvider services, ILogger<UserManager<PasskeyUser>> logger)
-    : IDisposable
+internal sealed class Passkeys(
+    Database database,
+    ServerSettings settings,
+    IServiceProvider services,
+    ILogger<UserManager<PasskeyUser>> logger
+) : IDisposable
 {
     public const int PerPersonMax = 10;
     public const int NameCharactersMax = 100;
@@ -183,7 +187,7 @@ internal sealed class Passkeys(Database database, IServiceProvider services, ILo
 
     private PasskeyHandler<PasskeyUser> Handler(HttpContext context, string userVerification)
     {
-        RelyingParty party = RelyingParty.Of(context.Request, publicUrl: null);
+        RelyingParty party = RelyingParty.Of(context.Request, settings.PublicUrl);
         return new PasskeyHandler<PasskeyUser>(
             _users,
             Options.Create(

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Npgsql;
+using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity.SecondFactors;
@@ -161,7 +162,6 @@ internal sealed partial class SecondFactorSignIn(
             credential is not { } given
             || await passkeys.AssertAsync(context, state, given, alone: true) is not { } assertion
             || await enterprises.FindAsync(assertion.User.EnterpriseId, cancellationToken) is not { } enterprise
-            || !enterprise.PasswordSignIn
         )
         {
             return invalid;
@@ -189,7 +189,13 @@ internal sealed partial class SecondFactorSignIn(
             return invalid;
         }
 
+        // Where people sign in elsewhere, a passkey of ours opens no more doors than a password does.
         Person person = await ReadPersonAsync(own, enterprise, challenge.UserId, cancellationToken);
+        if (!PasswordRule.Allows(enterprise, person.Roles))
+        {
+            return invalid;
+        }
+
         TSession session = await begin(own, person, new SignInProof(SignInProof.Passkey, FactorState.Passkey));
         await own.CommitAsync(cancellationToken);
         return new FactorSignIn<TSession>(new LoginResult(SignInOutcome.SignedIn, person), session);

@@ -124,7 +124,7 @@ public sealed class PasskeyTests(FactorFixture fixture) : IClassFixture<FactorFi
     }
 
     [Fact]
-    public async Task SignIn_WhenThePersonIsDeactivatedSuspendedOrSignsInElsewhere_ShouldBeRefused()
+    public async Task SignIn_WhenThePersonOrTheEnterpriseIsOut_ShouldBeRefused()
     {
         FactorPerson person = await fixture.NewPersonAsync();
         using SoftwareAuthenticator device = await AddAsync(person);
@@ -154,17 +154,46 @@ public sealed class PasskeyTests(FactorFixture fixture) : IClassFixture<FactorFi
             "invalid_second_factor"
         );
         await AssertRefusedAsync(
-            "UPDATE enterprises SET password_sign_in = false WHERE enterprise_id = $1",
-            "UPDATE enterprises SET password_sign_in = true WHERE enterprise_id = $1",
-            401,
-            "invalid_second_factor"
-        );
-        await AssertRefusedAsync(
             "UPDATE enterprises SET status = 'SUSPENDED' WHERE enterprise_id = $1",
             "UPDATE enterprises SET status = 'ACTIVE' WHERE enterprise_id = $1",
             403,
             "enterprise_suspended"
         );
+    }
+
+    [Fact]
+    public async Task SignIn_WhenPeopleSignInElsewhere_ShouldBeForWhoMayUseAPasswordOnly()
+    {
+        FactorPerson person = await fixture.NewPersonAsync();
+        using SoftwareAuthenticator device = await AddAsync(person);
+
+        async Task<HttpResponseMessage> SignInAsync()
+        {
+            PasskeyOptionsResponse asked = await OptionsAsync();
+            var answer = new PasskeySignInRequest(asked.Challenge, device.Get(asked.Options));
+            return await fixture.Host.PostAsync("/v1/auth/passkey", answer, null);
+        }
+
+        await ExecuteAsync(
+            "UPDATE enterprises SET password_sign_in = false WHERE enterprise_id = $1",
+            person.EnterpriseId
+        );
+        using HttpResponseMessage admin = await SignInAsync();
+        string token = (await IdentityHost.ReadAsync<LoginResponse>(admin, HttpStatusCode.OK)).AccessToken;
+        Assert.Equal(HttpStatusCode.OK, await person.StatusAsync("/v1/me", token));
+
+        await ExecuteAsync(
+            """
+            WITH gone AS (DELETE FROM user_roles WHERE enterprise_id = $1)
+            INSERT INTO user_roles SELECT enterprise_id, user_id, 'Analyst' FROM users WHERE enterprise_id = $1 AND email IS NOT NULL
+            """,
+            person.EnterpriseId
+        );
+
+        // The session that stands ends with the right to it, and no new one is begun.
+        Assert.Equal(HttpStatusCode.Unauthorized, await person.StatusAsync("/v1/me", token));
+        using HttpResponseMessage analyst = await SignInAsync();
+        await IdentityHost.AssertProblemAsync(analyst, 401, "invalid_second_factor");
     }
 
     [Fact]
