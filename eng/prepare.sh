@@ -77,13 +77,14 @@ prepare_server() {
     build server "$root/src/UsageMonitor.Server" "$root/src" "$root/db"
 }
 
-# What the tests drive beside the platform: a browser, and the oldest PostgreSQL and a Redis as a user's own. Debian's packages, since
+# What the tests drive beside the platform: a browser, a mail server, and the oldest PostgreSQL and a Redis as a user's own. Debian's packages, since
 # the test library's own download is not for offline machines.
 install_test_engines() {
     local missing=()
     [[ -x /usr/bin/chromium ]] || missing+=(chromium)
     [[ -x /usr/lib/postgresql/15/bin/postgres ]] || missing+=(postgresql-15)
     command -v redis-server >/dev/null || missing+=(redis-server)
+    /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || missing+=(python3-aiosmtpd)
     if ((${#missing[@]} == 0)); then
         return
     fi

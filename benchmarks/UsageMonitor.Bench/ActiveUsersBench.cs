@@ -33,7 +33,7 @@ internal sealed class ActiveUsersBench(Options options, string program, string d
         Guid[] ids;
         await using (ServerProcess server = await ServerProcess.ServeAsync(program, folder, options.LogLevel))
         {
-            using var platform = new PlatformClient(server);
+            using var platform = new PlatformClient(server.Port, server.Tail);
             enterprises = await platform.CreateEnterprisesAsync(2);
             ids = await Task.WhenAll(enterprises.Select(enterprise => EnterpriseIdAsync(server, enterprise)));
         }

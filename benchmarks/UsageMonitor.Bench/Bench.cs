@@ -77,7 +77,7 @@ internal sealed class Bench(Options options, string program, string dataFolder, 
             Path.Combine(dataFolder, "platform"),
             options.LogLevel
         );
-        using var platform = new PlatformClient(server);
+        using var platform = new PlatformClient(server.Port, server.Tail);
         Say($"making {mix.Count:N0} enterprises, their admins and keys, and one for the probe");
         BenchEnterprise[] enterprises = await platform.CreateEnterprisesAsync(mix.Count + 1);
         Address(batches, enterprises, server.Port);

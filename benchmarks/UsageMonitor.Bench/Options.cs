@@ -8,6 +8,8 @@ internal sealed record Options
     public const string Usage = """
         usage: ./bench [ingest] [options]
                ./bench active-users [--rounds N] [--quick]   distinct users of 90 days × 10,000 users × 10 features
+               ./bench auth [--rounds N] [--quick]           what authentication adds to an ingest request
+               ./bench policies [--rounds N] [--quick]       what a decision of the policy engine costs
 
           --rounds N        measured rounds of everything (3)
           --events N        events of a batch round; all are held in memory, 1 KB each (400000)
@@ -28,8 +30,19 @@ internal sealed record Options
     public int SingleSeconds { get; init; } = 10;
     public bool Quick { get; init; }
 
-    /// <summary>Instead of everything else: distinct users of long ranges.</summary>
-    public bool ActiveUsers { get; init; }
+    public const string Ingest = "ingest";
+
+    /// <summary>Distinct users of long ranges.</summary>
+    public const string ActiveUsers = "active-users";
+
+    /// <summary>Who calls, and how often they may.</summary>
+    public const string Auth = "auth";
+
+    /// <summary>Decisions of the policy engine.</summary>
+    public const string Policies = "policies";
+
+    /// <summary>What is measured; the report is named after it.</summary>
+    public string What { get; init; } = Ingest;
     public IReadOnlyList<string> Only { get; init; } = Parts;
     public string? ServerPath { get; init; }
     public string? DataFolder { get; init; }
@@ -54,8 +67,7 @@ internal sealed record Options
 
             options = name switch
             {
-                "ingest" => options,
-                "active-users" => options with { ActiveUsers = true },
+                Ingest or ActiveUsers or Auth or Policies => options with { What = name },
                 "--rounds" => options with { Rounds = Number() },
                 "--events" => options with { Events = Number() },
                 "--enterprises" => options with { Enterprises = Number() },

@@ -22,13 +22,15 @@ internal sealed class BenchEnterprise(string adminEmail, string apiKey)
 }
 
 /// <summary>Everything off the hot path: setting up, watching the pipeline, and checking the ledgers.</summary>
-internal sealed class PlatformClient(ServerProcess server) : IDisposable
+/// <param name="port">Where the platform listens.</param>
+/// <param name="tail">What it said last, for an error.</param>
+internal sealed class PlatformClient(int port, Func<string> tail) : IDisposable
 {
     private const string AdminPassword = "admin-of-the-bench-1";
     private const int SideBySide = 4;
     private const int AttemptsMax = 100;
     private const int ProcessedSecondsMax = 300;
-    private readonly HttpClient _http = new() { BaseAddress = new Uri($"http://127.0.0.1:{server.Port}") };
+    private readonly HttpClient _http = new() { BaseAddress = new Uri($"http://127.0.0.1:{port}") };
 
     public void Dispose() => _http.Dispose();
 
@@ -67,12 +69,12 @@ internal sealed class PlatformClient(ServerProcess server) : IDisposable
     /// <summary>The bytes of a GET, for <see cref="HttpConnection"/>.</summary>
     public ReadOnlyMemory<byte> Get(string path, string token) =>
         Encoding.ASCII.GetBytes(
-            $"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.Port}\r\nAuthorization: Bearer {token}\r\n\r\n"
+            $"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
         );
 
     public async Task<PipelineWatch> WatchPipelineAsync() =>
         new(
-            new HttpConnection(server.Port),
+            new HttpConnection(port),
             Get("/health/pipeline", await SignInAsync(ServerProcess.OperatorEmail, ServerProcess.OperatorPassword)),
             TimeSpan.FromSeconds(ProcessedSecondsMax)
         );
@@ -131,9 +133,7 @@ internal sealed class PlatformClient(ServerProcess server) : IDisposable
             if (!busy || attempt == AttemptsMax)
             {
                 string detail = await answer.Content.ReadAsStringAsync();
-                throw new BenchException(
-                    $"{method} {path} answered {(int)answer.StatusCode}: {detail}\n{server.Tail()}"
-                );
+                throw new BenchException($"{method} {path} answered {(int)answer.StatusCode}: {detail}\n{tail()}");
             }
 
             await Task.Delay(answer.Headers.RetryAfter?.Delta ?? TimeSpan.FromSeconds(1));

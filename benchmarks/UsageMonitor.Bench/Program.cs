@@ -47,11 +47,21 @@ internal static class Program
             );
         }
 
+        using var ending = new Ending(() => Clean(dataFolder, isOurs));
         try
         {
-            Report report = options.ActiveUsers
-                ? await new ActiveUsersBench(options, program, dataFolder, Console.Error).RunAsync()
-                : await new Bench(options, program, dataFolder, Console.Error).RunAsync();
+            Report report = options.What switch
+            {
+                Options.ActiveUsers => await new ActiveUsersBench(
+                    options,
+                    program,
+                    dataFolder,
+                    Console.Error
+                ).RunAsync(),
+                Options.Policies => new PoliciesBench(options, Console.Error).Run(),
+                Options.Auth => await new AuthBench(options, dataFolder, Console.Error).RunAsync(),
+                _ => await new Bench(options, program, dataFolder, Console.Error).RunAsync(),
+            };
             report.Print(Console.Out);
             Console.WriteLine($"\n{report.Save(Path.Combine(root, "artifacts", "bench"), options)}");
             if (options.Quick)
@@ -63,6 +73,13 @@ internal static class Program
                 : report.AllMet || options.Quick ? 0
                 : ExitTargetsMissed;
         }
+#pragma warning disable CA1031 // Whatever a measurement says whose servers are being ended, the process ends soon.
+        catch (Exception) when (ending.HasBegun)
+#pragma warning restore CA1031
+        {
+            await Task.Delay(Timeout.Infinite);
+            return ExitFailed;
+        }
         catch (BenchException error)
         {
             await Console.Error.WriteLineAsync($"bench: {error.Message}");
@@ -70,10 +87,15 @@ internal static class Program
         }
         finally
         {
-            if (isOurs)
-            {
-                Directory.Delete(dataFolder, recursive: true);
-            }
+            Clean(dataFolder, isOurs);
+        }
+    }
+
+    private static void Clean(string dataFolder, bool isOurs)
+    {
+        if (isOurs && Directory.Exists(dataFolder))
+        {
+            Directory.Delete(dataFolder, recursive: true);
         }
     }
 

@@ -90,7 +90,7 @@ internal sealed class Report
     {
         Directory.CreateDirectory(folder);
         DateTime now = DateTime.UtcNow;
-        string path = Path.Combine(folder, $"ingest-{now:yyyyMMdd-HHmmss}.json");
+        string path = Path.Combine(folder, $"{options.What}-{now:yyyyMMdd-HHmmss}.json");
         var content = new
         {
             At = now,

@@ -21,6 +21,7 @@ internal sealed class ServerProcess : IAsyncDisposable
     private readonly Process _process;
     private readonly Queue<string> _tail = [];
     private readonly TaskCompletionSource<string> _connectionString = new();
+    private int _disposed;
 
     private ServerProcess(Process process, string dataFolder, int port)
     {
@@ -29,7 +30,7 @@ internal sealed class ServerProcess : IAsyncDisposable
         process.ErrorDataReceived += (_, line) => Heard(line.Data);
         process.BeginOutputReadLine();
         process.BeginErrorReadLine();
-        AppDomain.CurrentDomain.ProcessExit += OnExit;
+        Ending.Add(this);
     }
 
     public int Id => _process.Id;
@@ -106,7 +107,12 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        AppDomain.CurrentDomain.ProcessExit -= OnExit;
+        Ending.Remove(this);
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+        {
+            return;
+        }
+
         AskToStop();
 
         // Not WaitForExitAsync: that also waits for the end of what the process printed, which a grandchild may hold open.
@@ -172,9 +178,6 @@ internal sealed class ServerProcess : IAsyncDisposable
             await Task.Delay(PollMilliseconds);
         }
     }
-
-    /// <summary>When the bench is itself told to end, what it started must not stay behind.</summary>
-    private void OnExit(object? sender, EventArgs e) => AskToStop();
 
     private void AskToStop()
     {

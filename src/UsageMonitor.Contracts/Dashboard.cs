@@ -82,16 +82,18 @@ public sealed record LedgerHour(
     long Received,
     long Accepted,
     long Rejected,
+    long Blocked,
     long Stored,
     long Duplicate,
     long Pending
 );
 
-/// <summary><c>Received = Accepted + Rejected</c>; <c>Accepted = Stored + Duplicate + Pending</c>.</summary>
+/// <summary><c>Received = Accepted + Rejected + Blocked</c>; <c>Accepted = Stored + Duplicate + Pending</c>.</summary>
 public sealed record LedgerCounts(
     long Received,
     long Accepted,
     long Rejected,
+    long Blocked,
     long Stored,
     long Duplicate,
     long Pending

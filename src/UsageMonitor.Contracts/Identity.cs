@@ -47,22 +47,64 @@ public sealed record CreateEnterpriseResponse(Guid EnterpriseId, CreatedAdmin Ad
 /// <summary>The first admin; the password only when it was made up, and only this once.</summary>
 public sealed record CreatedAdmin(Guid UserId, string Email, string? TemporaryPassword);
 
-/// <summary><c>POST /v1/admin/api-keys</c> (admin).</summary>
+/// <summary><c>POST /v1/admin/api-keys</c>.</summary>
 /// <param name="Name">1–100 characters.</param>
-/// <param name="Scopes">One or more of <c>usage:write</c>, <c>usage:backfill</c>, <c>usage:read</c>.</param>
-public sealed record CreateApiKeyRequest(string? Name, IReadOnlyList<string>? Scopes);
+/// <param name="Scopes">One or more of <c>usage:write</c>, <c>usage:backfill</c>, <c>usage:check</c>, <c>usage:read</c>,
+/// <c>decisions:read</c>, <c>provisioning:write</c>, as far as the caller may give them.</param>
+/// <param name="ExpiresAt">When it ends by itself, at most ten years from now; absent: not at all.</param>
+/// <param name="Networks">Up to 20 IPv4 and IPv6 networks such as <c>10.0.0.0/8</c> from which alone it is accepted; absent: from anywhere.</param>
+public sealed record CreateApiKeyRequest(
+    string? Name,
+    IReadOnlyList<string>? Scopes,
+    DateTimeOffset? ExpiresAt = null,
+    IReadOnlyList<string>? Networks = null
+);
+
+/// <summary><c>PUT /v1/admin/api-keys/{id}</c>: replaces all three.</summary>
+/// <param name="Name">1–100 characters.</param>
+/// <param name="ExpiresAt">As when it is made.</param>
+/// <param name="Networks">As when it is made.</param>
+public sealed record ChangeApiKeyRequest(
+    string? Name,
+    DateTimeOffset? ExpiresAt = null,
+    IReadOnlyList<string>? Networks = null
+);
+
+/// <summary><c>POST /v1/admin/api-keys/{id}/rotate</c>.</summary>
+/// <param name="OverlapHours">0–720: how long the old key is accepted beside the new one.</param>
+public sealed record RotateApiKeyRequest(int OverlapHours = 24);
 
 /// <summary>A new API key; <paramref name="ApiKey"/> is shown this once and kept only as a hash.</summary>
 public sealed record CreateApiKeyResponse(Guid ApiKeyId, string ApiKey);
 
 /// <summary>An API key as listed.</summary>
+/// <param name="ApiKeyId">The key's id; not the key.</param>
+/// <param name="Name">For people.</param>
+/// <param name="Scopes">What it may do.</param>
+/// <param name="CreatedAt">When it was made.</param>
+/// <param name="RevokedAt">When it was revoked, or null.</param>
+/// <param name="ExpiresAt">When it ends or has ended by itself, or null.</param>
+/// <param name="LastUsedAt">When it was last accepted, up to a minute late, or null: never.</param>
+/// <param name="Networks">Where it may be used from, or null: anywhere.</param>
+/// <param name="ReplacedBy">The key that a rotation made in its place, or null.</param>
+/// <param name="CreatedBy">The person, or the key, who made it.</param>
 public sealed record ApiKeySummary(
     Guid ApiKeyId,
     string Name,
     IReadOnlyList<string> Scopes,
     DateTimeOffset CreatedAt,
-    DateTimeOffset? RevokedAt
+    DateTimeOffset? RevokedAt,
+    DateTimeOffset? ExpiresAt,
+    DateTimeOffset? LastUsedAt,
+    IReadOnlyList<string>? Networks,
+    Guid? ReplacedBy,
+    Guid CreatedBy
 );
+
+/// <summary>The answer to <c>GET /v1/admin/api-keys</c>: keys, newest first, also those that have ended.</summary>
+/// <param name="ApiKeys">At most as many as asked for.</param>
+/// <param name="Next">For <c>after</c>, or null: that was all.</param>
+public sealed record ApiKeysResponse(IReadOnlyList<ApiKeySummary> ApiKeys, string? Next);
 
 /// <summary>An enterprise as the operator lists it.</summary>
 public sealed record EnterpriseSummary(

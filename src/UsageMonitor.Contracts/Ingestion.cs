@@ -1,12 +1,30 @@
+using System.Text.Json.Serialization;
+
 namespace UsageMonitor.Contracts;
 
 /// <summary>The answer to <c>POST /v1/usage/events</c>; sent only after the accepted events are durable.</summary>
-/// <param name="Received">Events in the request: <c>Accepted + Rejected.Count</c>.</param>
+/// <param name="Received">Events in the request: <c>Accepted + Rejected.Count + Blocked.Count</c>.</param>
 /// <param name="Accepted">Events that are durable and will be counted once.</param>
-/// <param name="Rejected">Events that were refused, each with its reason; the others are not affected.</param>
-public sealed record IngestResponse(int Received, int Accepted, IReadOnlyList<RejectedEvent> Rejected);
+/// <param name="Rejected">Events that were refused as malformed, each with its reason; the others are not affected.</param>
+/// <param name="Blocked">
+/// Events that the enterprise's policies refuse: durable as attempts, and not counted as usage. Absent when there are none.
+/// </param>
+public sealed record IngestResponse(
+    int Received,
+    int Accepted,
+    IReadOnlyList<RejectedEvent> Rejected,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<BlockedEvent>? Blocked = null
+);
 
-/// <summary>One refused event.</summary>
+/// <summary>One event that a policy refuses.</summary>
+/// <param name="Index">Its place in the request, from 0.</param>
+/// <param name="Code">Stable: <c>policy_forbidden</c> or <c>policy_default</c>; see <see cref="DecisionCodes"/>.</param>
+/// <param name="PolicyId">The policy, or null when no policy says anything and the default is to forbid.</param>
+/// <param name="PolicyVersion">The policy's version that was applied.</param>
+/// <param name="ReceiptId">Look it up with <c>GET /v1/admin/decisions/{receiptId}</c>.</param>
+public sealed record BlockedEvent(int Index, string Code, Guid? PolicyId, int? PolicyVersion, Guid ReceiptId);
+
+/// <summary>One malformed event.</summary>
 /// <param name="Index">Its place in the request, from 0.</param>
 /// <param name="EventId">Its id, when it had a readable one.</param>
 /// <param name="Code">

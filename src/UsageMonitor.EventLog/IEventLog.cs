@@ -51,11 +51,16 @@ public interface IEventLog
     Task TrimAsync(short partition, long through, CancellationToken cancellationToken);
 }
 
-/// <summary>What one enterprise's callers sent in a segment: <c>received = Accepted + Rejected</c>.</summary>
+/// <summary>What one enterprise's callers sent in a segment: <c>received = Accepted + Rejected + Blocked</c>.</summary>
 /// <param name="EnterpriseId">The enterprise.</param>
-/// <param name="Accepted">Events in the segment.</param>
+/// <param name="Accepted">Events in the segment that will be stored once.</param>
 /// <param name="Rejected">Events refused with a typed reason; they are counted, not kept.</param>
-public readonly record struct SegmentTally(Guid EnterpriseId, int Accepted, int Rejected);
+/// <param name="Blocked">Events that a policy or limit refused; they are in the segment too, as attempts.</param>
+public readonly record struct SegmentTally(Guid EnterpriseId, int Accepted, int Rejected, int Blocked = 0)
+{
+    /// <summary>Events in the segment: what processing has to work through.</summary>
+    public int Kept => Accepted + Blocked;
+}
 
 /// <summary>A segment about to be appended.</summary>
 /// <param name="Partition">The partition.</param>

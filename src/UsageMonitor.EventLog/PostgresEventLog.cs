@@ -88,7 +88,7 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
                         partitions,
                         new NpgsqlParameter<int[]>
                         {
-                            TypedValue = [.. segments.Select(segment => segment.Tallies.Sum(tally => tally.Accepted))],
+                            TypedValue = [.. segments.Select(segment => segment.Tallies.Sum(tally => tally.Kept))],
                         },
                         new NpgsqlParameter<byte[][]>
                         {

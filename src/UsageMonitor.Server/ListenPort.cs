@@ -13,24 +13,33 @@ internal static class ListenPort
     /// <exception cref="StartException">Nobody can listen there now.</exception>
     public static void ThrowIfTaken(ServerSettings settings)
     {
+        ThrowIfTaken(settings, settings.Port);
+        if (settings.Tls?.RedirectFromPort is { } plain)
+        {
+            ThrowIfTaken(settings, plain);
+        }
+    }
+
+    private static void ThrowIfTaken(ServerSettings settings, int port)
+    {
         try
         {
-            using var listener = new TcpListener(IPAddress.Parse(settings.Address), settings.Port);
+            using var listener = new TcpListener(IPAddress.Parse(settings.Address), port);
             listener.Start();
         }
         catch (SocketException exception) when (exception.SocketErrorCode == SocketError.AddressAlreadyInUse)
         {
-            throw Taken(settings, exception);
+            throw Taken(port, exception);
         }
         catch (SocketException exception)
         {
             throw new StartException(
-                $"Cannot listen on {settings.Address} port {settings.Port}: {exception.Message}.",
+                $"Cannot listen on {settings.Address} port {port}: {exception.Message}.",
                 exception
             );
         }
     }
 
-    public static StartException Taken(ServerSettings settings, Exception exception) =>
-        new($"Port {settings.Port} is in use. Choose another with --port.", exception);
+    public static StartException Taken(int port, Exception exception) =>
+        new($"Port {port} is in use. Choose another with --port.", exception);
 }

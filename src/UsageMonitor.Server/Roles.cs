@@ -77,6 +77,7 @@ internal static class Roles
                 app.MapSecuritySettingsEndpoints();
                 app.MapIdentityProviderEndpoints();
                 app.MapPolicyEndpoints();
+                app.MapSecondFactorReset();
             },
             Paths = ["/v1/platform", "/v1/admin"],
         },

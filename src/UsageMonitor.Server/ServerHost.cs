@@ -1,4 +1,3 @@
-using System.Net;
 using System.Net.Sockets;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
@@ -95,16 +94,22 @@ internal sealed class ServerHost : IAsyncDisposable
             logging.AddSimpleConsole(ConsoleFormat);
             Quieten(logging);
         });
-        var masterKey = MasterKey.Load(settings.MasterKey, settings.DataFolder);
+        Listening.WarnIfPlain(settings, loggers.CreateLogger(nameof(Listening)));
+        WrappingKeys keys = await LoadKeysAsync(settings, cancellationToken);
         string postgres =
             settings.Postgres ?? await StartPostgresAsync(settings, builder.Configuration, loggers, cancellationToken);
-        Database database = await OpenDatabaseAsync(postgres, masterKey, settings, cancellationToken);
+        (MasterKey masterKey, Database database) = await OpenDatabaseAsync(postgres, keys, settings, cancellationToken);
         int partitions = await PostgresEventLog.ReadPartitionCountAsync(database.Pipeline, cancellationToken);
         string redis = settings.Redis ?? StartCache(settings, loggers);
 
         IServiceCollection services = builder.Services;
         services.AddSingleton(settings);
         services.AddSingleton(masterKey);
+        if (settings.Tls is { } tls)
+        {
+            services.AddSingleton(tls).AddSingleton<ServerCertificate>();
+        }
+
         services.AddSingleton(database);
         services.AddSingleton(TimeProvider.System);
         services.AddSingleton<IEventLog>(new PostgresEventLog(database.Pipeline, partitions));
@@ -129,10 +134,11 @@ internal sealed class ServerHost : IAsyncDisposable
         {
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxRequestBodySize = RequestBytesMax;
-            kestrel.Listen(IPAddress.Parse(settings.Address), settings.Port);
+            kestrel.Listen(settings, kestrel.ApplicationServices.GetService<ServerCertificate>());
         });
 
         _app = builder.Build();
+        _app.UseClientAddresses(settings, () => Address.Port);
         _app.UseSecurityHeaders();
         bool showsPages = roles.Any(role => role.Name == Roles.Dashboard);
         if (showsPages)
@@ -164,7 +170,7 @@ internal sealed class ServerHost : IAsyncDisposable
         catch (IOException exception)
             when (exception.InnerException is Microsoft.AspNetCore.Connections.AddressInUseException or SocketException)
         {
-            throw ListenPort.Taken(settings, exception);
+            throw ListenPort.Taken(settings.Port, exception);
         }
 
         Address = new Uri(
@@ -211,25 +217,42 @@ internal sealed class ServerHost : IAsyncDisposable
         return cache.ConnectionString;
     }
 
-    private async Task<Database> OpenDatabaseAsync(
+    private static async Task<WrappingKeys> LoadKeysAsync(ServerSettings settings, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await MasterKeySource.LoadAsync(settings, cancellationToken);
+        }
+        catch (MasterKeyException exception)
+        {
+            throw new StartException(exception.Message, exception);
+        }
+    }
+
+    private async Task<(MasterKey, Database)> OpenDatabaseAsync(
         string owner,
-        MasterKey masterKey,
+        WrappingKeys keys,
         ServerSettings settings,
         CancellationToken cancellationToken
     )
     {
+        MasterKey masterKey;
         try
         {
             await using (var source = NpgsqlDataSource.Create(owner))
             {
-                await Migrator.MigrateAsync(
+                masterKey = await Migrator.MigrateAsync(
                     source,
-                    masterKey,
+                    keys,
                     settings.LogPartitions,
                     TimeProvider.System.GetUtcNow(),
                     cancellationToken
                 );
             }
+        }
+        catch (MasterKeyException exception)
+        {
+            throw new StartException(exception.Message, exception);
         }
         catch (NpgsqlException exception)
         {
@@ -238,7 +261,7 @@ internal sealed class ServerHost : IAsyncDisposable
 
         Database database = DatabaseFactory.Create(owner, masterKey);
         _engines.Push(database);
-        return database;
+        return (masterKey, database);
     }
 
     private static void ConfigureLogging(WebApplicationBuilder builder)

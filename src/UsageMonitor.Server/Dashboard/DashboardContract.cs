@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
+using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Dashboard;
 
@@ -20,7 +21,7 @@ internal static class DashboardContract
                 "from" => ("The first local day; 30 days before `to` unless given.", Date()),
                 "to" => ("The local day after the last; tomorrow unless given.", Date()),
                 "interval" => (
-                    $"How wide a bucket is. By the hour a range may have {DateRange.HourlyDaysMax} days.",
+                    $"How wide a bucket is. By the hour a range may have {LocalDays.HourlyDaysMax} days.",
                     new OpenApiSchema
                     {
                         Type = JsonSchemaType.String,

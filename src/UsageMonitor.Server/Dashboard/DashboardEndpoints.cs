@@ -47,21 +47,20 @@ internal static class DashboardEndpoints
             .ProducesProblem(StatusCodes.Status400BadRequest);
     }
 
-    private static async Task<Results<Ok<SummaryResponse>, ProblemHttpResult>> SummaryAsync(
+    private static Task<Results<Ok<SummaryResponse>, ProblemHttpResult>> SummaryAsync(
         HttpContext context,
-        [FromServices] EnterpriseDirectory enterprises,
         [FromServices] DashboardReader dashboard,
-        [FromServices] TimeProvider time,
         string? from,
         string? to,
         CancellationToken cancellationToken
-    )
-    {
-        EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
-        return DateRange.Parse(from, to, enterprise, time.GetUtcNow(), out string error) is { } range
-            ? TypedResults.Ok(await dashboard.SummaryAsync(enterprise, range.From, range.To, cancellationToken))
-            : Invalid(error);
-    }
+    ) =>
+        OfRangeAsync(
+            context,
+            from,
+            to,
+            (enterprise, range) => dashboard.SummaryAsync(enterprise, range.From, range.To, cancellationToken),
+            cancellationToken
+        );
 
     private static async Task<Results<Ok<TrendsResponse>, ProblemHttpResult>> TrendsAsync(
         HttpContext context,
@@ -82,8 +81,8 @@ internal static class DashboardEndpoints
         }
 
         EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
-        int daysMax = interval == Buckets.Hour ? DateRange.HourlyDaysMax : DateRange.DaysMax;
-        return DateRange.Parse(from, to, enterprise, time.GetUtcNow(), out string error, daysMax) is { } range
+        int daysMax = interval == Buckets.Hour ? LocalDays.HourlyDaysMax : LocalDays.DaysMax;
+        return LocalDays.Parse(from, to, enterprise, time.GetUtcNow(), out string error, daysMax) is { } range
             ? TypedResults.Ok(
                 await dashboard.TrendsAsync(
                     enterprise,
@@ -97,21 +96,20 @@ internal static class DashboardEndpoints
             : Invalid(error);
     }
 
-    private static async Task<Results<Ok<FeaturesResponse>, ProblemHttpResult>> ByFeatureAsync(
+    private static Task<Results<Ok<FeaturesResponse>, ProblemHttpResult>> ByFeatureAsync(
         HttpContext context,
-        [FromServices] EnterpriseDirectory enterprises,
         [FromServices] DashboardReader dashboard,
-        [FromServices] TimeProvider time,
         string? from,
         string? to,
         CancellationToken cancellationToken
-    )
-    {
-        EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
-        return DateRange.Parse(from, to, enterprise, time.GetUtcNow(), out string error) is { } range
-            ? TypedResults.Ok(await dashboard.ByFeatureAsync(enterprise, range.From, range.To, cancellationToken))
-            : Invalid(error);
-    }
+    ) =>
+        OfRangeAsync(
+            context,
+            from,
+            to,
+            (enterprise, range) => dashboard.ByFeatureAsync(enterprise, range.From, range.To, cancellationToken),
+            cancellationToken
+        );
 
     private static async Task<Results<Ok<UserAnalyticsResponse>, ProblemHttpResult>> UserAsync(
         HttpContext context,
@@ -125,7 +123,7 @@ internal static class DashboardEndpoints
     )
     {
         EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
-        if (DateRange.Parse(from, to, enterprise, time.GetUtcNow(), out string error) is not { } range)
+        if (LocalDays.Parse(from, to, enterprise, time.GetUtcNow(), out string error) is not { } range)
         {
             return Invalid(error);
         }
@@ -140,30 +138,39 @@ internal static class DashboardEndpoints
                 );
     }
 
-    private static async Task<Results<Ok<LedgerResponse>, ProblemHttpResult>> LedgerAsync(
+    private static Task<Results<Ok<LedgerResponse>, ProblemHttpResult>> LedgerAsync(
         HttpContext context,
-        [FromServices] EnterpriseDirectory enterprises,
         [FromServices] LedgerReader ledger,
-        [FromServices] TimeProvider time,
         string? from,
         string? to,
         CancellationToken cancellationToken
+    ) =>
+        OfRangeAsync(
+            context,
+            from,
+            to,
+            (enterprise, range) => ledger.ReadAsync(enterprise, range.From, range.To, cancellationToken),
+            cancellationToken
+        );
+
+    private static async Task<Results<Ok<T>, ProblemHttpResult>> OfRangeAsync<T>(
+        HttpContext context,
+        string? from,
+        string? to,
+        Func<EnterpriseInfo, LocalDays, Task<T>> readAsync,
+        CancellationToken cancellationToken
     )
     {
-        EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
-        return DateRange.Parse(from, to, enterprise, time.GetUtcNow(), out string error) is { } range
-            ? TypedResults.Ok(await ledger.ReadAsync(enterprise, range.From, range.To, cancellationToken))
+        IServiceProvider services = context.RequestServices;
+        EnterpriseInfo enterprise = await services
+            .GetRequiredService<EnterpriseDirectory>()
+            .OfCallerAsync(context, cancellationToken);
+        DateTimeOffset now = services.GetRequiredService<TimeProvider>().GetUtcNow();
+        return LocalDays.Parse(from, to, enterprise, now, out string error) is { } range
+            ? TypedResults.Ok(await readAsync(enterprise, range))
             : Invalid(error);
     }
 
     private static ProblemHttpResult Invalid(string error) =>
         (ProblemHttpResult)Problems.Problem(StatusCodes.Status400BadRequest, "invalid_request", error);
-
-    internal static async ValueTask<EnterpriseInfo> OfCallerAsync(
-        this EnterpriseDirectory enterprises,
-        HttpContext context,
-        CancellationToken cancellationToken
-    ) =>
-        await enterprises.FindAsync(context.GetCaller().EnterpriseId, cancellationToken)
-        ?? throw new InvalidOperationException("The caller's enterprise does not exist.");
 }

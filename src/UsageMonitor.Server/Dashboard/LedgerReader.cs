@@ -11,6 +11,8 @@ namespace UsageMonitor.Server.Dashboard;
 /// </summary>
 internal sealed class LedgerReader(Database database, IEventLog log, TimeProvider time)
 {
+    private static readonly LedgerCounts s_nothing = new(0, 0, 0, 0, 0, 0, 0);
+
     public async Task<LedgerResponse> ReadAsync(
         EnterpriseInfo enterprise,
         DateOnly from,
@@ -20,7 +22,7 @@ internal sealed class LedgerReader(Database database, IEventLog log, TimeProvide
     {
         // One statement, so that position and rows are of one snapshot.
         const string Sql = """
-            SELECT position.segment_offset, position.processed_through, time_bucket, received, accepted, rejected, stored, duplicate
+            SELECT position.segment_offset, position.processed_through, time_bucket, received, accepted, rejected, blocked, stored, duplicate
               FROM log_positions AS position
               LEFT JOIN usage_ledger ON enterprise_id = $1 AND time_bucket >= $2 AND time_bucket < $3
              WHERE position.log_partition = $4
@@ -56,6 +58,7 @@ internal sealed class LedgerReader(Database database, IEventLog log, TimeProvide
                         reader.GetInt64(5),
                         reader.GetInt64(6),
                         reader.GetInt64(7),
+                        reader.GetInt64(8),
                         Pending: 0
                     );
                 }
@@ -71,10 +74,10 @@ internal sealed class LedgerReader(Database database, IEventLog log, TimeProvide
             pending = true;
             if (appended.Tally.EnterpriseId == enterprise.EnterpriseId && hour >= start && hour < end)
             {
-                (_, int accepted, int rejected) = appended.Tally;
+                (_, int accepted, int rejected, int blocked) = appended.Tally;
                 hours[hour] = Add(
-                    hours.GetValueOrDefault(hour, new LedgerCounts(0, 0, 0, 0, 0, 0)),
-                    new LedgerCounts(accepted + rejected, accepted, rejected, 0, 0, accepted)
+                    hours.GetValueOrDefault(hour, s_nothing),
+                    new LedgerCounts(accepted + rejected + blocked, accepted, rejected, blocked, 0, 0, accepted)
                 );
             }
         }
@@ -86,12 +89,13 @@ internal sealed class LedgerReader(Database database, IEventLog log, TimeProvide
                     hour.Value.Received,
                     hour.Value.Accepted,
                     hour.Value.Rejected,
+                    hour.Value.Blocked,
                     hour.Value.Stored,
                     hour.Value.Duplicate,
                     hour.Value.Pending
                 )),
             ],
-            hours.Values.Aggregate(new LedgerCounts(0, 0, 0, 0, 0, 0), Add),
+            hours.Values.Aggregate(s_nothing, Add),
             local.Show(pending ? through : asked)
         );
     }
@@ -101,6 +105,7 @@ internal sealed class LedgerReader(Database database, IEventLog log, TimeProvide
             one.Received + other.Received,
             one.Accepted + other.Accepted,
             one.Rejected + other.Rejected,
+            one.Blocked + other.Blocked,
             one.Stored + other.Stored,
             one.Duplicate + other.Duplicate,
             one.Pending + other.Pending

@@ -1,5 +1,8 @@
+using System.Net.Http.Headers;
+using Microsoft.Extensions.Primitives;
 using UsageMonitor.Server.Platform;
 using Yarp.ReverseProxy.Configuration;
+using Yarp.ReverseProxy.Transforms;
 
 namespace UsageMonitor.Server.Gateway;
 
@@ -49,8 +52,29 @@ internal static class Forwarding
             );
         }
 
-        services.AddReverseProxy().LoadFromMemory(routes, [.. clusters.Values]);
+        services
+            .AddReverseProxy()
+            .LoadFromMemory(routes, [.. clusters.Values])
+            .AddTransforms(transforms => transforms.AddResponseTransform(PreferTheService));
         return services;
+    }
+
+    // Both set the headers that every answer has; added up, two security policies would hold at once.
+    private static ValueTask PreferTheService(ResponseTransformContext context)
+    {
+        if (context.ProxyResponse is { } answer)
+        {
+            IHeaderDictionary headers = context.HttpContext.Response.Headers;
+            foreach ((string name, HeaderStringValues values) in answer.Headers.NonValidated)
+            {
+                if (headers.TryGetValue(name, out StringValues both) && both.Count > values.Count)
+                {
+                    headers[name] = values.ToArray();
+                }
+            }
+        }
+
+        return ValueTask.CompletedTask;
     }
 
     public static void MapForwarding(this WebApplication app) =>

@@ -1,9 +1,11 @@
+using UsageMonitor.Server.Gateway.RateLimits;
+
 namespace UsageMonitor.Server.Gateway;
 
 internal static class GatewayServices
 {
     public static IServiceCollection AddGatewayServices(this IServiceCollection services) =>
-        services.AddSingleton<EventRateLimiter>();
+        services.AddSingleton<SharedBuckets>().AddSingleton<RateLimiter>();
 
     /// <summary>Guards every endpoint, and answers for what they throw. Comes after <c>UseRouting</c> and before any that runs endpoints.</summary>
     public static IApplicationBuilder UseGuard(this IApplicationBuilder app) =>

@@ -1,4 +1,5 @@
 using Npgsql;
+using UsageMonitor.Server.Gateway.RateLimits;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
 using IPAddress = System.Net.IPAddress;
@@ -7,10 +8,15 @@ using IPNetwork = System.Net.IPNetwork;
 namespace UsageMonitor.Server.Gateway;
 
 /// <summary>
-/// Stands between routing and the endpoints: nobody reaches one without the permission it names, and one that names none is
-/// reached by nobody. Who calls is in <see cref="PermissionExtensions.GetCaller"/> afterwards.
+/// Stands between routing and the endpoints: nobody reaches one without the permission it names, or faster than the limits
+/// allow, and one that names none is reached by nobody. Who calls is in <see cref="PermissionExtensions.GetCaller"/> afterwards.
 /// </summary>
-internal sealed partial class Guard(RequestDelegate next, CredentialCache credentials, ILogger<Guard> logger)
+internal sealed partial class Guard(
+    RequestDelegate next,
+    CredentialCache credentials,
+    RateLimiter limiter,
+    ILogger<Guard> logger
+)
 {
     private const string SignInPath = "/sign-in";
     private const string SetUpPath = "/account/second-factor";
@@ -51,11 +57,16 @@ internal sealed partial class Guard(RequestDelegate next, CredentialCache creden
         context.Response.Headers.CacheControl = NotKept;
         PresentedCredential presented = PresentedCredential.Of(context.Request);
         return credentials.TryGet(presented, out Credential? credential)
-            ? Decide(context, permission, presented, credential)
-            : LookUpAsync(context, permission, presented);
+            ? Admit(context, endpoint, permission, presented, credential)
+            : LookUpAsync(context, endpoint, permission, presented);
     }
 
-    private async Task LookUpAsync(HttpContext context, string permission, PresentedCredential presented)
+    private async Task LookUpAsync(
+        HttpContext context,
+        Endpoint endpoint,
+        string permission,
+        PresentedCredential presented
+    )
     {
         Credential? credential;
         try
@@ -70,11 +81,12 @@ internal sealed partial class Guard(RequestDelegate next, CredentialCache creden
             return;
         }
 
-        await Decide(context, permission, presented, credential);
+        await Admit(context, endpoint, permission, presented, credential);
     }
 
-    private Task Decide(
+    private Task Admit(
         HttpContext context,
+        Endpoint endpoint,
         string permission,
         in PresentedCredential presented,
         Credential? credential
@@ -95,6 +107,41 @@ internal sealed partial class Guard(RequestDelegate next, CredentialCache creden
             return context.WriteProblemAsync(403, "address_not_allowed", "This key may not be used from your address.");
         }
 
+        // Before the permission: whoever may not, may not ask without end either.
+        RateLimitMetadata? counted = endpoint.Metadata.GetMetadata<RateLimitMetadata>();
+        if (counted is { ByEndpoint: true } && credential.Caller.May(permission))
+        {
+            return Decide(context, permission, credential);
+        }
+
+        ValueTask<RateDecision> rate = limiter.TakeAsync(
+            credential.Caller,
+            counted is { ByEndpoint: false } ? counted.Unit : RateUnit.Requests,
+            1
+        );
+        return rate.IsCompletedSuccessfully
+            ? Limit(context, permission, credential, rate.Result)
+            : AwaitAsync(this, context, permission, credential, rate);
+
+        static async Task AwaitAsync(
+            Guard guard,
+            HttpContext context,
+            string permission,
+            Credential credential,
+            ValueTask<RateDecision> rate
+        ) => await guard.Limit(context, permission, credential, await rate);
+    }
+
+    private Task Limit(HttpContext context, string permission, Credential credential, in RateDecision rate)
+    {
+        rate.WriteHeaders(context.Response);
+        return rate.Allowed
+            ? Decide(context, permission, credential)
+            : context.WriteProblemAsync(429, "rate_limited", "You ask more often than you may. Wait, then ask again.");
+    }
+
+    private Task Decide(HttpContext context, string permission, Credential credential)
+    {
         if (!credential.Caller.May(permission))
         {
             if (IsSettingUp(credential.Caller))
@@ -114,6 +161,7 @@ internal sealed partial class Guard(RequestDelegate next, CredentialCache creden
             return context.WriteProblemAsync(403, "cross_site", "A page of another site sent this request.");
         }
 
+        credential.Use?.Note();
         context.Features.Set(credential.Caller);
         return next(context);
     }

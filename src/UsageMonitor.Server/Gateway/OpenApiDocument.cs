@@ -18,7 +18,8 @@ internal static class OpenApiDocument
         ("Auth", "Sign in, refresh and check tokens."),
         ("Platform", "What the platform's operator does: enterprises."),
         ("API keys", "The keys with which an enterprise's programs call."),
-        ("Usage", "Send usage events."),
+        ("Policies", "Who may use which feature when, and what was refused."),
+        ("Usage", "Send usage events, and ask whether a user may use a feature."),
         (
             "Dashboard",
             "Numbers of ranges of local days: `from` inclusive, `to` exclusive, in the enterprise's time zone."

@@ -1,38 +1,65 @@
-using Npgsql;
+using System.Globalization;
 using UsageMonitor.Contracts;
+using UsageMonitor.Server.Identity.Access;
 using UsageMonitor.Server.Platform;
+using IPNetwork = System.Net.IPNetwork;
 
 namespace UsageMonitor.Server.Identity;
 
 /// <summary><c>/v1/admin/api-keys</c>: the keys with which an enterprise's programs call.</summary>
 internal static class ApiKeyEndpoints
 {
+    public const int OverlapHoursMax = 720;
     private const int NameCharactersMax = 100;
-    private const int ListedMax = 1_000;
+    private const int LifetimeYearsMax = 10;
 
     public static IEndpointRouteBuilder MapApiKeyEndpoints(this IEndpointRouteBuilder routes)
     {
-        RouteGroupBuilder group = routes
-            .MapGroup("/v1/admin/api-keys")
-            .RequirePermission(Permissions.ApiKeysWrite)
-            .WithTags("API keys");
+        RouteGroupBuilder group = routes.MapGroup("/v1/admin/api-keys").WithTags("API keys");
         group
             .MapPost("", CreateAsync)
+            .RequirePermission(Permissions.ApiKeysWrite)
             .WithName("CreateApiKey")
             .WithSummary("Makes an API key; the answer is the only time it is shown")
             .Produces<CreateApiKeyResponse>(201)
             .ProducesProblem(400)
             .ProducesProblem(401)
-            .ProducesProblem(403);
+            .ProducesProblem(403)
+            .ProducesProblem(409);
         group
             .MapGet("", ListAsync)
+            .RequirePermission(Permissions.ApiKeysRead)
             .WithName("ListApiKeys")
-            .WithSummary("Lists the API keys, newest first, the revoked ones too")
-            .Produces<IReadOnlyList<ApiKeySummary>>()
+            .WithSummary("Lists the API keys, newest first, also those that have ended")
+            .Produces<ApiKeysResponse>()
+            .ProducesProblem(400)
             .ProducesProblem(401)
             .ProducesProblem(403);
         group
+            .MapPut("/{id:guid}", ChangeAsync)
+            .RequirePermission(Permissions.ApiKeysWrite)
+            .WithName("ChangeApiKey")
+            .WithSummary("Replaces an API key's name, expiry and networks")
+            .Produces(204)
+            .ProducesProblem(400)
+            .ProducesProblem(401)
+            .ProducesProblem(403)
+            .ProducesProblem(404)
+            .ProducesProblem(409);
+        group
+            .MapPost("/{id:guid}/rotate", RotateAsync)
+            .RequirePermission(Permissions.ApiKeysWrite)
+            .WithName("RotateApiKey")
+            .WithSummary("Makes a key in the place of another, which ends after an overlap")
+            .Produces<CreateApiKeyResponse>(201)
+            .ProducesProblem(400)
+            .ProducesProblem(401)
+            .ProducesProblem(403)
+            .ProducesProblem(404)
+            .ProducesProblem(409);
+        group
             .MapDelete("/{id:guid}", RevokeAsync)
+            .RequirePermission(Permissions.ApiKeysWrite)
             .WithName("RevokeApiKey")
             .WithSummary("Revokes an API key: within a second no instance accepts it")
             .Produces(204)
@@ -42,13 +69,102 @@ internal static class ApiKeyEndpoints
         return routes;
     }
 
-    private const string InsertApiKey = """
-        INSERT INTO api_keys (enterprise_id, api_key_id, name, key_hash, scopes, created_by, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
-        """;
-
     internal static async Task<IResult> CreateAsync(
         JsonBody<CreateApiKeyRequest> body,
+        Database database,
+        ApiKeys apiKeys,
+        IdentityVersion version,
+        TimeProvider time,
+        HttpContext context,
+        CancellationToken cancellationToken
+    )
+    {
+        if (body.Problem is { } problem)
+        {
+            return problem;
+        }
+
+        string[] scopes = [.. (body.Value.Scopes ?? []).Distinct(StringComparer.Ordinal)];
+        if (scopes.Length == 0 || !scopes.All(scope => scope is not null && RolePermissions.Scopes.Contains(scope)))
+        {
+            string known = string.Join(", ", RolePermissions.Scopes.Order(StringComparer.Ordinal));
+            return Problems.Problem(400, "invalid_request", $"scopes must be one or more of {known}.");
+        }
+
+        DateTimeOffset? expiresAt = body.Value.ExpiresAt;
+        if (
+            WhatIsWrong(
+                body.Value.Name,
+                expiresAt,
+                body.Value.Networks,
+                time,
+                out string name,
+                out IPNetwork[]? from
+            ) is
+            { } wrong
+        )
+        {
+            return Problems.Problem(400, "invalid_request", wrong);
+        }
+
+        Caller caller = context.GetCaller();
+        if (ApiKeyScopes.FirstBeyond(caller, scopes) is { } beyond)
+        {
+            return Beyond(beyond);
+        }
+
+        await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(
+            caller.EnterpriseId,
+            cancellationToken
+        );
+        var key = new NewApiKey(name, scopes, expiresAt?.ToUniversalTime(), from);
+        if (await apiKeys.InsertAsync(transaction, caller, key, cancellationToken) is not { } made)
+        {
+            return TooMany;
+        }
+
+        await version.CommitAsync(transaction, cancellationToken);
+        return Shown(context, made);
+    }
+
+    internal static async Task<IResult> ListAsync(
+        int? limit,
+        string? after,
+        Database database,
+        HttpContext context,
+        CancellationToken cancellationToken
+    )
+    {
+        if (Paging.Refuse(limit) is { } refused)
+        {
+            return refused;
+        }
+
+        if (!TryReadCursor(after, out (DateTimeOffset, Guid)? afterKey))
+        {
+            return Paging.UnknownCursor;
+        }
+
+        int count = limit ?? Paging.LimitDefault;
+        Guid enterpriseId = context.GetCaller().EnterpriseId;
+        await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
+        List<ApiKeySummary> keys = await ApiKeys.ListAsync(
+            transaction,
+            enterpriseId,
+            afterKey,
+            count + 1,
+            cancellationToken
+        );
+        return Results.Ok(
+            keys.Count <= count
+                ? new ApiKeysResponse(keys, null)
+                : new ApiKeysResponse(keys[..count], Cursor(keys[count - 1]))
+        );
+    }
+
+    internal static async Task<IResult> ChangeAsync(
+        Guid id,
+        JsonBody<ChangeApiKeyRequest> body,
         Database database,
         IdentityVersion version,
         TimeProvider time,
@@ -61,100 +177,186 @@ internal static class ApiKeyEndpoints
             return problem;
         }
 
-        string name = body.Value.Name?.Trim() ?? "";
-        string[] scopes = [.. (body.Value.Scopes ?? []).Distinct(StringComparer.Ordinal)];
-        if (name.Length is 0 or > NameCharactersMax || name.Any(char.IsControl))
+        DateTimeOffset? expiresAt = body.Value.ExpiresAt;
+        if (
+            WhatIsWrong(
+                body.Value.Name,
+                expiresAt,
+                body.Value.Networks,
+                time,
+                out string name,
+                out IPNetwork[]? from
+            ) is
+            { } wrong
+        )
         {
-            string wrong = $"name must have 1 to {NameCharactersMax} characters, none of them a control character.";
             return Problems.Problem(400, "invalid_request", wrong);
         }
 
-        if (scopes.Length == 0 || !scopes.All(RolePermissions.Scopes.Contains))
+        Guid enterpriseId = context.GetCaller().EnterpriseId;
+        await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
+        if (await ApiKeys.LockAsync(transaction, enterpriseId, id, cancellationToken) is not { } key)
         {
-            string known = string.Join(", ", RolePermissions.Scopes.Order(StringComparer.Ordinal));
-            return Problems.Problem(400, "invalid_request", $"scopes must be one or more of {known}.");
+            return NotFound;
         }
 
-        Caller caller = context.GetCaller();
-        Guid apiKeyId = Guid.NewGuid();
-        string apiKey = ApiKeyFormat.Generate();
-        await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(
-            caller.EnterpriseId,
-            cancellationToken
-        );
-        await transaction.ExecuteAsync(
-            InsertApiKey,
-            [
-                caller.EnterpriseId,
-                apiKeyId,
-                name,
-                Sessions.HashOf(apiKey),
-                scopes,
-                caller.UserId ?? caller.ApiKeyId,
-                time.GetUtcNow(),
-            ],
+        if (HasEnded(key, time.GetUtcNow()) is { } ended)
+        {
+            return ended;
+        }
+
+        await ApiKeys.ChangeAsync(
+            transaction,
+            enterpriseId,
+            id,
+            name,
+            expiresAt?.ToUniversalTime(),
+            from,
             cancellationToken
         );
         await version.CommitAsync(transaction, cancellationToken);
-        context.Response.Headers.CacheControl = "no-store";
-        return Results.Created($"/v1/admin/api-keys/{apiKeyId}", new CreateApiKeyResponse(apiKeyId, apiKey));
+        return Results.NoContent();
     }
 
-    private const string ReadApiKeys = """
-        SELECT api_key_id, name, scopes, created_at, revoked_at FROM api_keys
-        WHERE enterprise_id = $1 ORDER BY created_at DESC, api_key_id LIMIT $2
-        """;
-
-    internal static async Task<IReadOnlyList<ApiKeySummary>> ListAsync(
-        Database database,
-        HttpContext context,
-        CancellationToken cancellationToken
-    )
-    {
-        Guid enterpriseId = context.GetCaller().EnterpriseId;
-        var listed = new List<ApiKeySummary>();
-        await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
-        await using NpgsqlCommand command = transaction.Command(ReadApiKeys, enterpriseId, ListedMax);
-        await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
-        while (await reader.ReadAsync(cancellationToken))
-        {
-            listed.Add(
-                new ApiKeySummary(
-                    reader.GetGuid(0),
-                    reader.GetString(1),
-                    reader.GetFieldValue<string[]>(2),
-                    reader.GetFieldValue<DateTimeOffset>(3),
-                    reader.IsDBNull(4) ? null : reader.GetFieldValue<DateTimeOffset>(4)
-                )
-            );
-        }
-
-        return listed;
-    }
-
-    // Keeps the first instant, so that revoking twice is answered alike and changes nothing.
-    private const string RevokeApiKey = """
-        UPDATE api_keys SET revoked_at = coalesce(revoked_at, $3) WHERE enterprise_id = $1 AND api_key_id = $2
-        """;
-
-    internal static async Task<IResult> RevokeAsync(
+    internal static async Task<IResult> RotateAsync(
         Guid id,
+        JsonBody<RotateApiKeyRequest> body,
         Database database,
+        ApiKeys apiKeys,
         IdentityVersion version,
         TimeProvider time,
         HttpContext context,
         CancellationToken cancellationToken
     )
     {
+        if (body.Problem is { } problem)
+        {
+            return problem;
+        }
+
+        int overlapHours = body.Value.OverlapHours;
+        if (overlapHours is < 0 or > OverlapHoursMax)
+        {
+            return Problems.Problem(400, "invalid_request", $"overlapHours must be from 0 to {OverlapHoursMax}.");
+        }
+
+        Caller caller = context.GetCaller();
+        Guid enterpriseId = caller.EnterpriseId;
+        await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
+        if (await ApiKeys.LockAsync(transaction, enterpriseId, id, cancellationToken) is not { } old)
+        {
+            return NotFound;
+        }
+
+        DateTimeOffset now = time.GetUtcNow();
+        if (HasEnded(old, now) is { } ended)
+        {
+            return ended;
+        }
+
+        // Whoever rotates a key holds one with its scopes afterwards.
+        if (ApiKeyScopes.FirstBeyond(caller, old.Scopes) is { } beyond)
+        {
+            return Beyond(beyond);
+        }
+
+        ApiKeyNetworks.TryRead(old.Networks, out IPNetwork[]? from, out _);
+        DateTimeOffset? expiresAt = old.ExpiresAt is { } end ? now + (end - old.CreatedAt) : null; // as long a life again
+        var key = new NewApiKey(old.Name, [.. old.Scopes], expiresAt, from);
+        if (await apiKeys.InsertAsync(transaction, caller, key, cancellationToken) is not { } made)
+        {
+            return TooMany;
+        }
+
+        DateTimeOffset endsAt = now.AddHours(overlapHours);
+        await ApiKeys.ReplaceAsync(transaction, enterpriseId, id, made.ApiKeyId, endsAt, cancellationToken);
+        await version.CommitAsync(transaction, cancellationToken);
+        return Shown(context, made);
+    }
+
+    internal static async Task<IResult> RevokeAsync(
+        Guid id,
+        Database database,
+        ApiKeys apiKeys,
+        IdentityVersion version,
+        HttpContext context,
+        CancellationToken cancellationToken
+    )
+    {
         Guid enterpriseId = context.GetCaller().EnterpriseId;
         await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
-        object?[] parameters = [enterpriseId, id, time.GetUtcNow()];
-        if (await transaction.ExecuteAsync(RevokeApiKey, parameters, cancellationToken) == 0)
+        if (!await apiKeys.RevokeAsync(transaction, enterpriseId, id, cancellationToken))
         {
-            return Problems.Problem(404, "not_found", "Your enterprise has no such API key.");
+            return NotFound;
         }
 
         await version.CommitAsync(transaction, cancellationToken);
         return Results.NoContent();
     }
+
+    private static string? WhatIsWrong(
+        string? givenName,
+        DateTimeOffset? expiresAt,
+        IReadOnlyList<string>? givenNetworks,
+        TimeProvider time,
+        out string name,
+        out IPNetwork[]? networks
+    )
+    {
+        name = givenName?.Trim() ?? "";
+        DateTimeOffset now = time.GetUtcNow();
+        bool areNetworks = ApiKeyNetworks.TryRead(givenNetworks, out networks, out string wrongNetwork);
+        return name.Length is 0 or > NameCharactersMax || name.Any(char.IsControl)
+                ? $"name must have 1 to {NameCharactersMax} characters, none of them a control character."
+            : expiresAt <= now || expiresAt > now.AddYears(LifetimeYearsMax)
+                ? $"expiresAt must be in the future, {LifetimeYearsMax} years from now at most."
+            : areNetworks ? null
+            : wrongNetwork;
+    }
+
+    private static IResult? HasEnded(ApiKeySummary key, DateTimeOffset now) =>
+        key.RevokedAt is not null ? Problems.Problem(409, "api_key_revoked", "The key is revoked.")
+        : key.ReplacedBy is not null ? Problems.Problem(409, "api_key_replaced", "Another key has taken its place.")
+        : key.ExpiresAt <= now ? Problems.Problem(409, "api_key_expired", "The key has expired; make a new one.")
+        : null;
+
+    private static IResult Shown(HttpContext context, CreateApiKeyResponse made)
+    {
+        context.Response.Headers.CacheControl = "no-store";
+        return Results.Created($"/v1/admin/api-keys/{made.ApiKeyId}", made);
+    }
+
+    private static string Cursor(ApiKeySummary last) =>
+        Paging.Cursor(string.Create(CultureInfo.InvariantCulture, $"{last.CreatedAt.UtcTicks}:{last.ApiKeyId}"));
+
+    private static bool TryReadCursor(string? cursor, out (DateTimeOffset, Guid)? after)
+    {
+        after = null;
+        if (!Paging.TryRead(cursor, out string? key) || key is null)
+        {
+            return cursor is null;
+        }
+
+        string[] parts = key.Split(':');
+        if (
+            parts.Length != 2
+            || !long.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out long ticks)
+            || ticks > DateTimeOffset.MaxValue.UtcTicks
+            || !Guid.TryParse(parts[1], out Guid apiKeyId)
+        )
+        {
+            return false;
+        }
+
+        after = (new DateTimeOffset(ticks, TimeSpan.Zero), apiKeyId);
+        return true;
+    }
+
+    private static IResult Beyond(string scope) =>
+        Problems.Problem(403, "beyond_own_permissions", $"You may not give the scope {scope}.");
+
+    private static IResult TooMany =>
+        Problems.Problem(409, "too_many_api_keys", $"An enterprise has {ApiKeys.LiveMax} live keys at most.");
+
+    private static IResult NotFound => Problems.Problem(404, "not_found", "Your enterprise has no such API key.");
 }

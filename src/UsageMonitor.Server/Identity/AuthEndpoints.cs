@@ -1,7 +1,9 @@
 using System.Globalization;
 using System.Security.Cryptography;
+using Microsoft.AspNetCore.Http.Features;
 using Microsoft.IdentityModel.Tokens;
 using UsageMonitor.Contracts;
+using UsageMonitor.Server.Identity.SecondFactors;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity;
@@ -9,6 +11,11 @@ namespace UsageMonitor.Server.Identity;
 /// <summary><c>/v1/auth</c>: signing in over the API, and the keys by which anybody can check our tokens.</summary>
 internal static class AuthEndpoints
 {
+    private static readonly string s_publicKeysCache = string.Create(
+        CultureInfo.InvariantCulture,
+        $"public, max-age={SigningKeys.PublishedCacheSeconds}"
+    );
+
     public static IEndpointRouteBuilder MapAuthEndpoints(this IEndpointRouteBuilder routes)
     {
         RouteGroupBuilder group = routes.MapGroup("/v1/auth").WithTags("Auth");
@@ -34,9 +41,10 @@ internal static class AuthEndpoints
             .MapPost("/logout", LogoutAsync)
             .RequirePermission(Permissions.Anonymous)
             .WithName("Logout")
-            .WithSummary("Ends the session of a refresh token")
+            .WithSummary("Ends the session of a refresh token or, without a body, that of the access token")
             .Produces(204)
-            .ProducesProblem(400);
+            .ProducesProblem(400)
+            .ProducesProblem(401);
         group
             .MapGet("/validate", Validate)
             .RequirePermission(Permissions.Authenticated)
@@ -58,6 +66,7 @@ internal static class AuthEndpoints
     private static async Task<IResult> LoginAsync(
         JsonBody<LoginRequest> body,
         PasswordSignIn signIn,
+        SecondFactorSignIn secondFactors,
         Sessions sessions,
         HttpContext context,
         CancellationToken cancellationToken
@@ -79,15 +88,23 @@ internal static class AuthEndpoints
             context.Connection.RemoteIpAddress,
             cancellationToken
         );
-        if (result.Person is { } person)
+        if (result.Person is not { } person)
         {
-            var proof = new SignInProof(SignInProof.Password, null);
-            return Tokens(
-                context,
-                await sessions.BeginAsync(person, proof, SessionClient.Of(context), cancellationToken)
-            );
+            return Refuse(context, result);
         }
 
+        if (await secondFactors.ChallengeAsync(context, person) is { } challenge)
+        {
+            return Refuse(context, new LoginResult(SignInOutcome.SecondFactorRequired) { Challenge = challenge });
+        }
+
+        var proof = new SignInProof(SignInProof.Password, null);
+        return Tokens(context, await sessions.BeginAsync(person, proof, SessionClient.Of(context), cancellationToken));
+    }
+
+    /// <summary>What is answered to a sign-in that has not come to its end.</summary>
+    internal static IResult Refuse(HttpContext context, LoginResult result)
+    {
         switch (result.Outcome)
         {
             case SignInOutcome.TooManyAttempts:
@@ -96,6 +113,23 @@ internal static class AuthEndpoints
                 return Problems.Problem(429, "too_many_attempts", "Too many failed sign-ins. Wait, then try again.");
             case SignInOutcome.EnterpriseSuspended:
                 return Problems.Problem(403, "enterprise_suspended", "Your enterprise is suspended.");
+            case SignInOutcome.SecondFactorRequired when result.Challenge is { } challenge:
+                context.Response.Headers.CacheControl = "no-store";
+                return Results.Problem(
+                    "Send challenge with a code, a recovery code or a passkey to /v1/auth/second-factor.",
+                    statusCode: 401,
+                    extensions: new Dictionary<string, object?>
+                    {
+                        ["code"] = "second_factor_required",
+                        ["challenge"] = challenge.Text,
+                        ["methods"] = challenge.Methods,
+                        ["passkeyOptions"] = challenge.PasskeyOptions,
+                    }
+                );
+            case SignInOutcome.InvalidSecondFactor:
+                return Problems.Problem(401, "invalid_second_factor", "The second factor is wrong or was used before.");
+            case SignInOutcome.ChallengeOver:
+                return Problems.Problem(401, "challenge_over", "The challenge is over. Begin the sign-in again.");
             default:
                 return Problems.Problem(401, "invalid_credentials", "The e-mail address or the password is wrong.");
         }
@@ -126,9 +160,27 @@ internal static class AuthEndpoints
     private static async Task<IResult> LogoutAsync(
         JsonBody<RefreshRequest> body,
         Sessions sessions,
+        CredentialCache credentials,
+        HttpContext context,
         CancellationToken cancellationToken
     )
     {
+        // A cookie does not count here: another site could send it along.
+        PresentedCredential presented = PresentedCredential.Of(context.Request);
+        if (presented.Kind == CredentialKind.AccessToken && HasNoBody(context.Request))
+        {
+            if (
+                await credentials.FindAsync(presented, cancellationToken)
+                is not { Caller: { SessionId: { } sessionId } caller }
+            )
+            {
+                return Problems.Problem(401, "invalid_token", "The token is unknown, expired or revoked.");
+            }
+
+            await sessions.EndAsync(caller.EnterpriseId, sessionId, cancellationToken);
+            return Results.NoContent();
+        }
+
         if (body.Problem is { } problem)
         {
             return problem;
@@ -142,6 +194,10 @@ internal static class AuthEndpoints
         await sessions.EndAsync(body.Value.RefreshToken, cancellationToken);
         return Results.NoContent();
     }
+
+    private static bool HasNoBody(HttpRequest request) =>
+        request.HttpContext.Features.Get<IHttpRequestBodyDetectionFeature>() is not { CanHaveBody: true }
+        || request.ContentLength == 0;
 
     private static ValidateResponse Validate(HttpContext context)
     {
@@ -165,11 +221,11 @@ internal static class AuthEndpoints
         CancellationToken cancellationToken
     )
     {
-        context.Response.Headers.CacheControl = "public, max-age=300";
+        context.Response.Headers.CacheControl = s_publicKeysCache;
         return Results.Json(new PublicKeySet([.. (await keys.AllAsync(cancellationToken)).Select(PublicKey.Of)]));
     }
 
-    private static IResult Tokens(HttpContext context, IssuedTokens tokens)
+    internal static IResult Tokens(HttpContext context, IssuedTokens tokens)
     {
         context.Response.Headers.CacheControl = "no-store";
         Person person = tokens.Person;

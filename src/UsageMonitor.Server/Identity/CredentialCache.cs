@@ -13,13 +13,22 @@ internal sealed record Credential(CredentialKind Kind, Caller Caller, bool IsSus
 {
     /// <summary>Where an API key may be used from, or null: anywhere.</summary>
     public IReadOnlyList<IPNetwork>? Networks { get; init; }
+
+    /// <summary>Where the use of an API key is noted, or null.</summary>
+    public ApiKeyUse? Use { get; init; }
 }
 
 /// <summary>
-/// Who is behind a credential, from memory while nothing about identity changes anywhere. A hit costs one SHA-256, takes no
-/// lock and allocates nothing.
+/// Who is behind a credential: from memory while nothing about its enterprise's identity changes, then from what another
+/// instance has read (<see cref="SharedCache"/>), then from the database. A hit in memory costs one SHA-256, takes no lock
+/// and allocates nothing.
 /// </summary>
-internal sealed class CredentialCache(CredentialStore store, IdentityVersion version, TimeProvider time)
+internal sealed class CredentialCache(
+    CredentialStore store,
+    SharedCache shared,
+    IdentityVersion version,
+    TimeProvider time
+)
 {
     private const int CredentialsMax = 100_000;
 
@@ -27,7 +36,11 @@ internal sealed class CredentialCache(CredentialStore store, IdentityVersion ver
     private const int RefusedMax = 10_000;
     private static readonly TimeSpan RefusedFor = TimeSpan.FromSeconds(5);
 
-    private readonly VersionedCache<CredentialHash, Credential> _good = new(version, CredentialsMax);
+    private readonly VersionedCache<CredentialHash, Credential> _good = new(
+        version,
+        CredentialsMax,
+        static (_, credential) => credential.Caller.EnterpriseId
+    );
     private readonly ConcurrentDictionary<CredentialHash, DateTimeOffset> _refused = new();
 
     /// <summary>False: not known, ask <see cref="FindAsync"/>. True with null: known to be refused.</summary>
@@ -63,7 +76,7 @@ internal sealed class CredentialCache(CredentialStore store, IdentityVersion ver
 
         Credential? found = await _good.LoadAsync(
             hash,
-            () => store.ReadAsync(presented, hash.ToArray()),
+            current => ReadAsync(presented, hash, current),
             cancellationToken
         );
         if (found is null)
@@ -77,6 +90,32 @@ internal sealed class CredentialCache(CredentialStore store, IdentityVersion ver
         }
 
         return Usable(found, presented.Kind);
+    }
+
+    private async Task<Versioned<Credential>> ReadAsync(
+        PresentedCredential presented,
+        CredentialHash hash,
+        long current
+    )
+    {
+        byte[] bytes = hash.ToArray();
+        string name = "credential:" + Convert.ToHexStringLower(bytes);
+        if (
+            await shared.GetAsync(name) is { } kept
+            && CredentialCodec.Decode(kept.Value.Span) is { } known
+            && known.Caller.EnterpriseId == kept.EnterpriseId
+        )
+        {
+            return new Versioned<Credential>(kept.Version, known);
+        }
+
+        Credential? read = await store.ReadAsync(presented, bytes);
+        if (read is not null)
+        {
+            shared.Set(name, read.Caller.EnterpriseId, current, CredentialCodec.Encode(read));
+        }
+
+        return new Versioned<Credential>(current, read);
     }
 
     private bool TryGet(CredentialKind kind, in CredentialHash hash, out Credential? credential)

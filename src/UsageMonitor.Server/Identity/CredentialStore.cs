@@ -1,5 +1,6 @@
 using System.Net;
 using Npgsql;
+using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity;
@@ -12,6 +13,7 @@ internal sealed class CredentialStore(
     Database database,
     EnterpriseDirectory enterprises,
     AccessTokens accessTokens,
+    ApiKeyUses apiKeyUses,
     TimeProvider time
 )
 {
@@ -54,7 +56,11 @@ internal sealed class CredentialStore(
         }
 
         return await enterprises.FindAsync(caller.EnterpriseId, CancellationToken.None) is { } enterprise
-            ? new Credential(CredentialKind.ApiKey, caller, enterprise.IsSuspended, expiresAt) { Networks = networks }
+            ? new Credential(CredentialKind.ApiKey, caller, enterprise.IsSuspended, expiresAt)
+            {
+                Networks = networks,
+                Use = apiKeyUses.Of(caller.EnterpriseId, caller.ApiKeyId.Value),
+            }
             : null;
     }
 
@@ -105,7 +111,7 @@ internal sealed class CredentialStore(
     }
 
     private const string FindSession = """
-        SELECT s.user_id, s.expires_at, u.email, s.method = 'password' AND s.second_factor IS NULL
+        SELECT s.user_id, s.expires_at, u.email, s.method = 'password' AND s.second_factor IS NULL, s.method = 'password'
         FROM sessions s JOIN users u ON u.enterprise_id = s.enterprise_id AND u.user_id = s.user_id
         WHERE s.enterprise_id = $1 AND s.session_id = $2 AND s.revoked_at IS NULL AND s.expires_at > $3
           AND u.email IS NOT NULL AND u.deactivated_at IS NULL
@@ -127,6 +133,7 @@ internal sealed class CredentialStore(
         DateTimeOffset expiresAt;
         string email;
         bool passwordOnly;
+        bool byPassword;
         await using (NpgsqlCommand command = own.Command(FindSession, enterpriseId, sessionId, time.GetUtcNow()))
         {
             await using NpgsqlDataReader reader = await command.ExecuteReaderAsync();
@@ -139,9 +146,15 @@ internal sealed class CredentialStore(
             expiresAt = reader.GetFieldValue<DateTimeOffset>(1);
             email = Users.OpenEmail(enterprise.DataKey, enterpriseId, reader.GetFieldValue<byte[]>(2));
             passwordOnly = reader.GetBoolean(3);
+            byPassword = reader.GetBoolean(4);
         }
 
         ResolvedRoles roles = await RoleResolver.ResolveAsync(own, enterpriseId, userId, CancellationToken.None);
+        if (byPassword && !PasswordRule.Allows(enterprise, roles.Names))
+        {
+            return null;
+        }
+
         var caller = new Caller
         {
             EnterpriseId = enterpriseId,
@@ -149,7 +162,9 @@ internal sealed class CredentialStore(
             SessionId = sessionId,
             Email = email,
             Permissions =
-                enterprise.SecondFactorRequired && passwordOnly ? RolePermissions.WhileSettingUp : roles.Permissions,
+                PasswordRule.NeedsSecondFactor(enterprise) && passwordOnly
+                    ? RolePermissions.WhileSettingUp
+                    : roles.Permissions,
         };
         return new Credential(kind, caller, enterprise.IsSuspended, expiresAt);
     }

@@ -15,12 +15,16 @@ internal static class IdentityServices
     public static IServiceCollection AddIdentityServices(this IServiceCollection services) =>
         services
             .AddEnterpriseDirectory()
+            .AddSingleton<RedisCalls>()
+            .AddSingleton<SharedCache>()
             .AddSingleton<Passwords>()
             .AddSingleton<Users>()
             .AddSingleton<Enterprises>()
+            .AddSingleton<LocalThrottle>()
             .AddSingleton<SignInThrottle>()
             .AddSingleton<PasswordSignIn>()
             .AddSingleton<SigningKeys>()
+            .AddHostedService<SigningKeyRotation>()
             .AddSingleton<AccessTokens>()
             .AddSingleton<Sessions>()
             .AddSingleton<CredentialStore>()

@@ -77,11 +77,12 @@ internal sealed class OperatorBootstrap(
             errors.Add("USAGEMONITOR_OPERATOR_EMAIL: is not an e-mail address.");
         }
 
-        if (settings.OperatorPassword is { } password && !Passwords.IsAcceptable(password))
+        if (
+            settings.OperatorPassword is { } password
+            && PasswordRules.WhatIsWrong(password, new PasswordContext(email)) is { } wrong
+        )
         {
-            errors.Add(
-                $"USAGEMONITOR_OPERATOR_PASSWORD: must have {Passwords.CharactersMin} to {Passwords.CharactersMax} characters."
-            );
+            errors.Add($"USAGEMONITOR_OPERATOR_PASSWORD: {wrong}");
         }
 
         return errors.Count == 0 ? (email!, settings.OperatorPassword) : throw new SettingsException(errors);

@@ -1,5 +1,6 @@
 using System.Net;
 using Npgsql;
+using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity;
@@ -16,6 +17,15 @@ internal enum SignInOutcome
 
     /// <summary>A form on another site sent it.</summary>
     CrossSite,
+
+    /// <summary>The password was right; the person has a second factor to show.</summary>
+    SecondFactorRequired,
+
+    /// <summary>The second factor was wrong, or was used before.</summary>
+    InvalidSecondFactor,
+
+    /// <summary>Too late, answered already, or answered wrongly too often: begin again.</summary>
+    ChallengeOver,
 }
 
 /// <summary>A person who has proven who they are.</summary>
@@ -25,7 +35,11 @@ internal sealed record Person(Guid EnterpriseId, Guid UserId, string Email, IRea
 /// <param name="Outcome">What became of it.</param>
 /// <param name="Person">Who signed in, or null.</param>
 /// <param name="RetryAfter">With <see cref="SignInOutcome.TooManyAttempts"/>: how long to wait.</param>
-internal sealed record LoginResult(SignInOutcome Outcome, Person? Person = null, TimeSpan RetryAfter = default);
+internal sealed record LoginResult(SignInOutcome Outcome, Person? Person = null, TimeSpan RetryAfter = default)
+{
+    /// <summary>With <see cref="SignInOutcome.SecondFactorRequired"/>: what to answer.</summary>
+    public SecondFactors.SecondFactorChallenge? Challenge { get; init; }
+}
 
 /// <summary>Checks an e-mail address and a password.</summary>
 internal sealed partial class PasswordSignIn(
@@ -52,30 +66,61 @@ internal sealed partial class PasswordSignIn(
         // An address that cannot exist is looked up all the same: how long an answer takes must not tell who exists.
         bool possible = EmailAddress.TryNormalize(emailText, out string? email);
         byte[] emailHash = users.EmailHash(email ?? "");
-        if (!throttle.TryBegin(emailHash, address, out TimeSpan retryAfter))
+        ThrottleDecision attempt = await throttle.TryBeginAsync(ThrottleKind.Password, emailHash, address);
+        if (!attempt.Allowed)
         {
             Throttled(address);
-            return new LoginResult(SignInOutcome.TooManyAttempts, RetryAfter: retryAfter);
+            return new LoginResult(SignInOutcome.TooManyAttempts, RetryAfter: attempt.RetryAfter);
         }
 
         (Guid EnterpriseId, Guid UserId, string? Hash)? found = await FindAsync(emailHash, cancellationToken);
-        string given = password is { Length: <= Passwords.CharactersMax } ? password : "";
-        bool proven = await passwords.VerifyAsync(found?.Hash, given, cancellationToken);
-        if (!possible || !proven || found is not { } user)
+        PasswordCheck check = await passwords.VerifyAsync(found?.Hash, password, cancellationToken);
+        if (!possible || check == PasswordCheck.Wrong || found is not { } user)
         {
             return new LoginResult(SignInOutcome.InvalidCredentials);
         }
 
-        throttle.Succeeded(emailHash, address);
         EnterpriseInfo? enterprise = await enterprises.FindAsync(user.EnterpriseId, cancellationToken);
+        await using ScopedTransaction own = await database.OpenEnterpriseAsync(user.EnterpriseId, cancellationToken);
+        ResolvedRoles roles = await RoleResolver.ResolveAsync(own, user.EnterpriseId, user.UserId, cancellationToken);
+
+        // Before the throttle forgets: it must not tell that the password was right.
+        if (enterprise is not null && !PasswordRule.Allows(enterprise, roles.Names))
+        {
+            return new LoginResult(SignInOutcome.InvalidCredentials);
+        }
+
+        await throttle.SucceededAsync(ThrottleKind.Password, emailHash, address);
         if (enterprise is null or { IsSuspended: true })
         {
             return new LoginResult(SignInOutcome.EnterpriseSuspended);
         }
 
-        await using ScopedTransaction own = await database.OpenEnterpriseAsync(user.EnterpriseId, cancellationToken);
-        ResolvedRoles roles = await RoleResolver.ResolveAsync(own, user.EnterpriseId, user.UserId, cancellationToken);
+        if (check == PasswordCheck.RightAndOutdated)
+        {
+            await RehashAsync(user.EnterpriseId, user.UserId, user.Hash!, password!, cancellationToken);
+        }
+
         return new LoginResult(SignInOutcome.SignedIn, new Person(user.EnterpriseId, user.UserId, email!, roles.Names));
+    }
+
+    // Only over the hash that was checked: the password may have been changed meanwhile.
+    private const string ReplaceHash = """
+        UPDATE users SET password_hash = $4 WHERE enterprise_id = $1 AND user_id = $2 AND password_hash = $3
+        """;
+
+    private async Task RehashAsync(
+        Guid enterpriseId,
+        Guid userId,
+        string outdated,
+        string password,
+        CancellationToken cancellationToken
+    )
+    {
+        string hash = await passwords.OnACoreAsync(() => passwords.Hash(password), cancellationToken);
+        await using ScopedTransaction own = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
+        await own.ExecuteAsync(ReplaceHash, [enterpriseId, userId, outdated, hash], cancellationToken);
+        await own.CommitAsync(cancellationToken);
     }
 
     private async Task<(Guid, Guid, string?)?> FindAsync(byte[] emailHash, CancellationToken cancellationToken)

@@ -1,15 +1,29 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Security.Cryptography;
+using System.Text;
 using Microsoft.AspNetCore.Identity;
 using Microsoft.Extensions.Options;
 
 namespace UsageMonitor.Server.Identity;
 
-/// <summary>Passwords: PBKDF2 with HMAC-SHA-512 as ASP.NET Core Identity stores it.</summary>
+/// <summary>How a given password compares with the kept hash.</summary>
+internal enum PasswordCheck
+{
+    Wrong,
+    Right,
+
+    /// <summary>Right, but kept by an older or cheaper method than new ones are.</summary>
+    RightAndOutdated,
+}
+
+/// <summary>
+/// Passwords: PBKDF2 with HMAC-SHA-512 as ASP.NET Core Identity stores it, of the text in Unicode's composed form (NFC), so
+/// that the same keys pressed on another system are the same password (NIST SP 800-63B-4, 3.1.1.2).
+/// </summary>
 internal sealed class Passwords : IDisposable
 {
-    /// <summary>NIST SP 800-63B asks for length, not for composition.</summary>
-    public const int CharactersMin = 12;
-    public const int CharactersMax = 128;
+    /// <summary>Beyond it nothing is a password, whatever it normalizes to: a composed character has been 4 UTF-16 units at most.</summary>
+    private const int GivenUnitsMax = 8 * PasswordRules.CharactersMax;
 
     /// <summary>OWASP Password Storage Cheat Sheet (2023): 210,000 rounds of PBKDF2-HMAC-SHA-512.</summary>
     private const int Iterations = 210_000;
@@ -29,27 +43,70 @@ internal sealed class Passwords : IDisposable
 
     public Passwords() => _nobodysHash = Hash(Generate());
 
-    public static bool IsAcceptable(string password) => password.Length is >= CharactersMin and <= CharactersMax;
-
     public static string Generate() => RandomNumberGenerator.GetString(Alphabet, GeneratedCharacters);
 
-    public string Hash(string password) => _hasher.HashPassword(Nobody, password);
+    /// <summary>The one form of a password that is measured, hashed and compared; false when it cannot be one.</summary>
+    public static bool TryNormalize(string? given, [NotNullWhen(true)] out string? password)
+    {
+        password = null;
+        if (given is not { Length: > 0 and <= GivenUnitsMax })
+        {
+            return false;
+        }
 
-    /// <param name="hash">Null when there is no such person: it takes as long to say no as to a wrong password.</param>
-    /// <param name="password">As given.</param>
-    /// <param name="cancellationToken">Ends the wait for a core.</param>
-    public async Task<bool> VerifyAsync(string? hash, string password, CancellationToken cancellationToken)
+        try
+        {
+            password = given.Normalize(NormalizationForm.FormC);
+        }
+        catch (ArgumentException)
+        {
+            return false; // half a surrogate pair: no keyboard gives that
+        }
+
+        return true;
+    }
+
+    /// <exception cref="ArgumentException">It cannot be a password at all; <see cref="PasswordRules"/> come first.</exception>
+    public string Hash(string password) =>
+        TryNormalize(password, out string? normalized)
+            ? _hasher.HashPassword(Nobody, normalized)
+            : throw new ArgumentException("Not a password.", nameof(password));
+
+    /// <summary>Does slow work of passwords, of few at a time.</summary>
+    public async Task<T> OnACoreAsync<T>(Func<T> work, CancellationToken cancellationToken)
     {
         await _cores.WaitAsync(cancellationToken);
         try
         {
-            PasswordVerificationResult result = _hasher.VerifyHashedPassword(Nobody, hash ?? _nobodysHash, password);
-            return hash is not null && result != PasswordVerificationResult.Failed;
+            return work();
         }
         finally
         {
             _cores.Release();
         }
+    }
+
+    /// <param name="hash">Null when there is no such person: it takes as long to say no as to a wrong password.</param>
+    /// <param name="password">As given.</param>
+    /// <param name="cancellationToken">Ends the wait for a core.</param>
+    public Task<PasswordCheck> VerifyAsync(string? hash, string? password, CancellationToken cancellationToken)
+    {
+        bool possible = TryNormalize(password, out string? normalized);
+        return OnACoreAsync(
+            () =>
+            {
+                PasswordVerificationResult result = _hasher.VerifyHashedPassword(
+                    Nobody,
+                    hash ?? _nobodysHash,
+                    normalized ?? ""
+                );
+                return hash is null || !possible ? PasswordCheck.Wrong
+                    : result == PasswordVerificationResult.Success ? PasswordCheck.Right
+                    : result == PasswordVerificationResult.SuccessRehashNeeded ? PasswordCheck.RightAndOutdated
+                    : PasswordCheck.Wrong;
+            },
+            cancellationToken
+        );
     }
 
     public void Dispose() => _cores.Dispose();

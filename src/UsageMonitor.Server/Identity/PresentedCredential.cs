@@ -46,7 +46,7 @@ internal readonly record struct PresentedCredential(CredentialKind Kind, string 
         }
 
         return
-            request.Cookies.TryGetValue(BrowserSessions.CookieName, out string? cookie)
+            request.Cookies.TryGetValue(BrowserSessions.CookieName(request), out string? cookie)
             && cookie.Length == ApiKeyFormat.SecretCharacters
             ? new PresentedCredential(CredentialKind.Cookie, cookie, 0)
             : default;

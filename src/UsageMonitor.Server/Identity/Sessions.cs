@@ -8,12 +8,15 @@ using UsageMonitor.Server.Platform;
 namespace UsageMonitor.Server.Identity;
 
 /// <summary>How a person has proven who they are.</summary>
-/// <param name="Method"><see cref="Password"/> or <see cref="SingleSignOn"/>.</param>
+/// <param name="Method"><see cref="Password"/>, <see cref="SingleSignOn"/> or <see cref="Passkey"/>.</param>
 /// <param name="SecondFactor"><c>totp</c>, <c>passkey</c>, <c>recovery</c>, or null: none of ours.</param>
 internal sealed record SignInProof(string Method, string? SecondFactor)
 {
     public const string Password = "password";
     public const string SingleSignOn = "sso";
+
+    /// <summary>A passkey that has verified its owner: two factors in one.</summary>
+    public const string Passkey = "passkey";
 }
 
 /// <summary>From where a session was begun, so that people know their own again in a list. Kept sealed.</summary>
@@ -60,8 +63,8 @@ internal sealed partial class Sessions(
     private const int TokenBytes = 32;
 
     private const string InsertSession = """
-        INSERT INTO sessions (enterprise_id, session_id, user_id, cookie_hash, created_at, expires_at, method, second_factor, client)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        INSERT INTO sessions (enterprise_id, session_id, user_id, cookie_hash, created_at, expires_at, method, second_factor, client, proven_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $5)
         """;
 
     private const string InsertRefreshToken = """
@@ -76,14 +79,28 @@ internal sealed partial class Sessions(
         CancellationToken cancellationToken
     )
     {
-        (string token, byte[] hash) = NewToken();
-        Guid sessionId = Guid.NewGuid();
-        DateTimeOffset now = time.GetUtcNow();
-        string accessToken = await accessTokens.IssueAsync(person, sessionId, cancellationToken);
         await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(
             person.EnterpriseId,
             cancellationToken
         );
+        IssuedTokens tokens = await BeginAsync(transaction, person, proof, client, cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        return tokens;
+    }
+
+    /// <summary>Begins a session over the API in the transaction of what the person has proven; it stands if that commits.</summary>
+    public async Task<IssuedTokens> BeginAsync(
+        ScopedTransaction transaction,
+        Person person,
+        SignInProof proof,
+        SessionClient client,
+        CancellationToken cancellationToken
+    )
+    {
+        (string token, byte[] hash) = NewToken();
+        Guid sessionId = Guid.NewGuid();
+        DateTimeOffset now = time.GetUtcNow();
+        string accessToken = await accessTokens.IssueAsync(person, sessionId, cancellationToken);
         DateTimeOffset expiresAt = now + RefreshTokenLifetime;
         await InsertAsync(transaction, person, sessionId, null, now, expiresAt, proof, client, cancellationToken);
         await transaction.ExecuteAsync(
@@ -91,7 +108,6 @@ internal sealed partial class Sessions(
             [person.EnterpriseId, hash, sessionId, now, expiresAt],
             cancellationToken
         );
-        await transaction.CommitAsync(cancellationToken);
         return new IssuedTokens(accessToken, token, person);
     }
 
@@ -103,16 +119,29 @@ internal sealed partial class Sessions(
         CancellationToken cancellationToken
     )
     {
-        (string token, byte[] hash) = NewToken();
-        DateTimeOffset now = time.GetUtcNow();
         await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(
             person.EnterpriseId,
             cancellationToken
         );
+        string token = await BeginInBrowserAsync(transaction, person, proof, client, cancellationToken);
+        await transaction.CommitAsync(cancellationToken);
+        return token;
+    }
+
+    /// <summary>Begins a session in a browser in the transaction of what the person has proven; it stands if that commits.</summary>
+    public async Task<string> BeginInBrowserAsync(
+        ScopedTransaction transaction,
+        Person person,
+        SignInProof proof,
+        SessionClient client,
+        CancellationToken cancellationToken
+    )
+    {
+        (string token, byte[] hash) = NewToken();
+        DateTimeOffset now = time.GetUtcNow();
         var sessionId = Guid.NewGuid();
         DateTimeOffset expiresAt = now + BrowserLifetime;
         await InsertAsync(transaction, person, sessionId, hash, now, expiresAt, proof, client, cancellationToken);
-        await transaction.CommitAsync(cancellationToken);
         return token;
     }
 

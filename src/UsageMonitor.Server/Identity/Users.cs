@@ -19,6 +19,12 @@ internal sealed record NewPerson(
     string Origin = NewPerson.Local
 )
 {
+    /// <summary>
+    /// False for one who is invited: the address is theirs only once they have answered from it. Until then it keeps nobody
+    /// else, here or in another enterprise, from signing in with it, and whoever invites does not learn whether it does.
+    /// </summary>
+    public bool ClaimsEmail { get; init; } = true;
+
     public const string Local = "LOCAL";
     public const string SingleSignOn = "SSO";
     public const string Provisioned = "SCIM";
@@ -43,7 +49,7 @@ internal sealed class Users(MasterKey masterKey, TimeProvider time)
 
     private const string LockOrdinals = "SELECT 1 FROM user_ordinals WHERE enterprise_id = $1 FOR UPDATE";
 
-    private const string FindUser = "SELECT 1 FROM users WHERE enterprise_id = $1 AND user_id = $2";
+    private const string FindUser = "SELECT email_hash FROM users WHERE enterprise_id = $1 AND user_id = $2";
 
     private const string TakeOrdinal = """
         UPDATE user_ordinals SET next_ordinal = next_ordinal + 1 WHERE enterprise_id = $1 RETURNING next_ordinal - 1
@@ -56,16 +62,17 @@ internal sealed class Users(MasterKey masterKey, TimeProvider time)
         """;
 
     private const string LetUserSignIn = """
-        UPDATE users SET email = $3, email_hash = $4, password_hash = $5, display_name = $6, origin = $7,
+        UPDATE users SET email = $3, email_hash = $4, password_hash = $5, display_name = coalesce($6, display_name), origin = $7,
                          password_changed_at = CASE WHEN $5::text IS NOT NULL THEN $8 END, updated_at = $8, deactivated_at = NULL
-        WHERE enterprise_id = $1 AND user_id = $2 AND email IS NULL
+        WHERE enterprise_id = $1 AND user_id = $2
+          AND (email IS NULL OR (email_hash IS NULL AND deactivated_at IS NULL AND $4::bytea IS NOT NULL))
         """;
 
     private const string GiveRole = """
         INSERT INTO user_roles (enterprise_id, user_id, role_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
         """;
 
-    /// <summary>Adds a person who signs in, or lets one sign in who was so far known only from usage.</summary>
+    /// <summary>Adds a person who signs in, or lets one sign in who was so far invited or known only from usage.</summary>
     /// <param name="transaction">In the enterprise's scope.</param>
     /// <param name="enterpriseId">The enterprise.</param>
     /// <param name="dataKey">The enterprise's, unwrapped.</param>
@@ -86,7 +93,7 @@ internal sealed class Users(MasterKey masterKey, TimeProvider time)
             enterpriseId,
             userId,
             SealEmail(dataKey, enterpriseId, person.Email),
-            EmailHash(person.Email),
+            person.ClaimsEmail ? EmailHash(person.Email) : null,
             person.PasswordHash,
             person.DisplayName is { } name ? SealDisplayName(dataKey, enterpriseId, name) : null,
             person.Origin,
@@ -98,7 +105,15 @@ internal sealed class Users(MasterKey masterKey, TimeProvider time)
             await transaction.ExecuteAsync(EnsureOrdinals, [enterpriseId], cancellationToken);
             await transaction.ExecuteAsync(LockOrdinals, [enterpriseId], cancellationToken);
             await using NpgsqlCommand find = transaction.Command(FindUser, enterpriseId, userId);
-            if (await find.ExecuteScalarAsync(cancellationToken) is null)
+            object? known = await find.ExecuteScalarAsync(cancellationToken);
+            if (known is byte[] other && !other.AsSpan().SequenceEqual(EmailHash(person.Email)))
+            {
+                // Somebody had this address before, keeps the id that came of it, and signs in with another one now.
+                known = null;
+                row[1] = userId = Guid.NewGuid();
+            }
+
+            if (known is null)
             {
                 await using NpgsqlCommand take = transaction.Command(TakeOrdinal, enterpriseId);
                 object ordinal = (await take.ExecuteScalarAsync(cancellationToken))!;

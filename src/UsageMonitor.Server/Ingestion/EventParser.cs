@@ -85,6 +85,7 @@ internal static class EventParser
             case JsonTokenType.StartObject when IsWrapper(json):
                 return ReadWrapper(body, ref json, events, batch);
             case JsonTokenType.StartObject:
+                batch.IsSingle = true;
                 ReadEvent(body, ref json, events, batch, index: 0);
                 return null;
             default:

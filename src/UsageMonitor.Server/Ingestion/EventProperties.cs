@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Text.Json;
 using UsageMonitor.Contracts;
+using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Ingestion;
 

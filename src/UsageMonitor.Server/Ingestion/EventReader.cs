@@ -16,9 +16,8 @@ internal sealed class EventReader(Guid enterpriseId, DateTimeOffset now, bool ma
 {
     /// <summary>From the event's opening brace to its closing one.</summary>
     public const int EventBytesMax = 32 * 1024;
-    public const int UserIdCharactersMax = 128;
-    public const int NameCharactersMax = 100;
-    private const string EventTypeDefault = "use";
+    public const int UserIdCharactersMax = EventText.UserIdCharactersMax;
+    public const int NameCharactersMax = EventText.NameCharactersMax;
     private const int EscapedCharacterBytesMax = 12; // a surrogate pair, \ud83d\ude00
 
     private readonly TimestampWindow _window = new(now, mayBackfill);
@@ -122,7 +121,7 @@ internal sealed class EventReader(Guid enterpriseId, DateTimeOffset now, bool ma
         _faultField = Field.Unknown;
         _faultCode = "";
         _faultDetail = "";
-        _eventType = EventTypeDefault;
+        _eventType = EventText.EventTypeDefault;
         _timestamp = _window.Now;
         _propertiesText = default;
         EventId = null;
@@ -245,6 +244,11 @@ internal sealed class EventReader(Guid enterpriseId, DateTimeOffset now, bool ma
         {
             case Field.EventId when UserIds.TryParseUuid(value, out Guid eventId):
                 EventId = eventId;
+                if (eventId == Guid.Empty)
+                {
+                    Invalid(field, "is the nil UUID, which stands for no event at all");
+                }
+
                 break;
             case Field.EventId:
                 Invalid(field, "is not a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");

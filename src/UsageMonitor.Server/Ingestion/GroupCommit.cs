@@ -5,7 +5,7 @@ using UsageMonitor.Server.Platform;
 namespace UsageMonitor.Server.Ingestion;
 
 /// <summary>
-/// Makes the accepted events of many concurrent requests durable together: whatever waits when the log is free goes into
+/// Makes the accepted and the refused events of many concurrent requests durable together: whatever waits when the log is free goes into
 /// the next append, so the cost of a commit is shared by the more the busier the server is.
 /// </summary>
 /// <remarks>
@@ -38,7 +38,7 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
 
     private sealed record Waiting(EnterpriseInfo Enterprise, ParsedBatch Batch, long Bytes, TaskCompletionSource Done);
 
-    /// <summary>Returns when the batch's accepted events are durable.</summary>
+    /// <summary>Returns when the batch's accepted events are durable, and the attempts that were refused.</summary>
     /// <exception cref="EventLogUnavailableException">The log failed or the queue is full; the caller should retry.</exception>
     public async Task CommitAsync(EnterpriseInfo enterprise, ParsedBatch batch)
     {
@@ -46,6 +46,11 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
         foreach (ParsedEvent parsed in batch.Accepted)
         {
             bytes += parsed.Properties.Length;
+        }
+
+        foreach (BlockedAttempt attempt in batch.Blocked)
+        {
+            bytes += attempt.Event.Properties.Length;
         }
 
         long queuedBytes = Interlocked.Add(ref _queuedBytes, bytes);
@@ -99,7 +104,7 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
             while (events < AppendEventsMax && bytes < AppendBytesMax && _queue.Reader.TryRead(out Waiting? waiting))
             {
                 taken.Add(waiting);
-                events += waiting.Batch.Accepted.Count;
+                events += waiting.Batch.Accepted.Count + waiting.Batch.Blocked.Count;
                 bytes += waiting.Bytes;
             }
 
@@ -161,12 +166,19 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
                     requests.Length == 1
                         ? requests[0].Batch.Accepted
                         : [.. requests.SelectMany(request => request.Batch.Accepted)];
+                List<BlockedAttempt> blocked =
+                    requests.Length == 1
+                        ? requests[0].Batch.Blocked
+                        : [.. requests.SelectMany(request => request.Batch.Blocked)];
                 blocks.Add(
                     new SegmentCodec.Block(
                         requests[0].Enterprise,
                         events,
                         requests.Sum(request => request.Batch.Rejected.Count)
                     )
+                    {
+                        Blocked = blocked,
+                    }
                 );
             }
 

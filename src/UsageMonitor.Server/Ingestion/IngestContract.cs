@@ -1,6 +1,7 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Microsoft.AspNetCore.Mvc;
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
 using UsageMonitor.Contracts;
@@ -106,18 +107,32 @@ internal static class IngestContract
             }
         );
         Describe("202", "The accepted events are durable; each will be counted once.");
+        Describe(
+            "403",
+            "A request of one event, which a policy refuses: `blocked` says which. As a problem: the caller may not send events at all."
+        );
         Describe("400", "Nothing was accepted: `invalid_json`, `invalid_compression`, `invalid_request`.");
         Describe("413", "Nothing was accepted: `body_too_large`, `too_many_events`.");
         Describe("415", "Nothing was accepted: `unsupported_media_type`, `unsupported_encoding`.");
         Describe("429", "This API key sends more events a second than it may; nothing was accepted: `rate_limited`.");
         Describe(
             "503",
-            "The events may or may not be durable: send them again, with the same event ids. `log_unavailable`, `log_behind`, `unavailable`."
+            "The events may or may not be durable: send them again, with the same event ids. `log_unavailable`, `log_behind`, `policies_unavailable`, `unavailable`."
         );
         if (operation.Responses!["202"].Content?["application/json"] is { } accepted)
         {
             accepted.Example = JsonNode.Parse(Answer);
         }
+
+        // Of the two kinds of 403 the framework knows the one that is no problem.
+        context.Document.AddComponent(
+            nameof(ProblemDetails),
+            await context.GetOrCreateSchemaAsync(typeof(ProblemDetails), null, cancellationToken)
+        );
+        operation.Responses!["403"].Content!["application/problem+json"] = new OpenApiMediaType
+        {
+            Schema = new OpenApiSchemaReference(nameof(ProblemDetails), context.Document),
+        };
 
         void Describe(string status, string description) => operation.Responses![status].Description = description;
     }

@@ -5,12 +5,13 @@ using System.Text.Json.Serialization;
 using Microsoft.AspNetCore.Mvc;
 using UsageMonitor.Contracts;
 using UsageMonitor.EventLog;
-using UsageMonitor.Server.Gateway;
+using UsageMonitor.Server.Gateway.RateLimits;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Policies;
 
 namespace UsageMonitor.Server.Ingestion;
 
-/// <summary><c>POST /v1/usage/events</c>: read, parse, admit, make durable, answer; each step's refusal has its own code.</summary>
+/// <summary><c>POST /v1/usage/events</c>: read, parse, admit, decide, make durable, answer; each step's refusal has its own code.</summary>
 internal static class IngestEndpoint
 {
     /// <summary>What a caller is told to wait when the log is down or the queue full.</summary>
@@ -26,22 +27,26 @@ internal static class IngestEndpoint
             )
             .WithDescription(
                 "Answers 202 only after the accepted events are durable. A bad event is reported in `rejected` and spoils nothing else. "
-                    + "Sending an event again with the same eventId is safe: it is counted once."
+                    + "Sending an event again with the same eventId is safe: it is counted once. An event that the enterprise's policies refuse "
+                    + "is reported in `blocked` and kept as an attempt; a request of one event is then answered 403 with the same body."
             )
             .Produces<IngestResponse>(StatusCodes.Status202Accepted)
+            .Produces<IngestResponse>(StatusCodes.Status403Forbidden)
             .ProducesProblem(StatusCodes.Status400BadRequest)
             .ProducesProblem(StatusCodes.Status413PayloadTooLarge)
             .ProducesProblem(StatusCodes.Status415UnsupportedMediaType)
             .ProducesProblem(StatusCodes.Status429TooManyRequests)
             .ProducesProblem(StatusCodes.Status503ServiceUnavailable)
             .AddOpenApiOperationTransformer(IngestContract.DescribeAsync)
+            .CountsItsEvents()
             .RequirePermission(Permissions.UsageWrite);
 
     private static async Task HandleAsync(
         HttpContext context,
         [FromServices] EnterpriseDirectory enterprises,
-        [FromServices] EventRateLimiter limiter,
+        [FromServices] RateLimiter limiter,
         [FromServices] Backlog backlog,
+        [FromServices] PolicySets policies,
         [FromServices] GroupCommit commit,
         [FromServices] TimeProvider time
     )
@@ -68,59 +73,85 @@ internal static class IngestEndpoint
 
         using (body)
         {
+            DateTimeOffset now = time.GetUtcNow();
             ParseOutcome parsed = EventParser.Parse(
                 body.Bytes,
                 body.NewlineDelimited,
                 caller.EnterpriseId,
-                time.GetUtcNow(),
+                now,
                 caller.May(Permissions.UsageBackfill)
             );
+            // A body that cannot be read counts as one event: it must not be free to send.
+            int received = parsed.Batch?.Received ?? 0;
+            RateDecision rate = await limiter.TakeAsync(caller, RateUnit.Events, Math.Max(1, received));
+            rate.WriteHeaders(context.Response);
+            if (!rate.Allowed)
+            {
+                await context.WriteProblemAsync(
+                    StatusCodes.Status429TooManyRequests,
+                    "rate_limited",
+                    "You, or your enterprise, send more events a second than you may. Send them again later."
+                );
+                return;
+            }
+
             if (parsed.Batch is not { } batch)
             {
                 await WriteProblemAsync(context, parsed.Problem!);
                 return;
             }
 
-            int received = batch.Accepted.Count + batch.Rejected.Count;
-            if (caller.ApiKeyId is { } apiKeyId && !limiter.TryTake(apiKeyId, received, out TimeSpan wait))
-            {
-                int seconds = Math.Max(1, (int)Math.Ceiling(wait.TotalSeconds));
-                await RetryLaterAsync(
+            if (
+                received > 0
+                && !await TryCommitAsync(
                     context,
-                    StatusCodes.Status429TooManyRequests,
-                    "rate_limited",
-                    seconds,
-                    "This API key sends more events a second than it may."
-                );
-                return;
-            }
-
-            if (received > 0 && !await TryCommitAsync(context, enterprises, commit, caller.EnterpriseId, batch))
+                    await enterprises.OfCallerAsync(context, context.RequestAborted),
+                    policies,
+                    commit,
+                    batch,
+                    now
+                )
+            )
             {
                 return;
             }
 
-            await WriteAcceptedAsync(context, batch, received);
+            await WriteAnswerAsync(context, batch, received);
         }
     }
 
     private static async Task<bool> TryCommitAsync(
         HttpContext context,
-        EnterpriseDirectory enterprises,
+        EnterpriseInfo enterprise,
+        PolicySets policies,
         GroupCommit commit,
-        Guid enterpriseId,
-        ParsedBatch batch
+        ParsedBatch batch,
+        DateTimeOffset now
     )
     {
         try
         {
-            EnterpriseInfo enterprise =
-                await enterprises.FindAsync(enterpriseId, context.RequestAborted)
-                ?? throw new InvalidOperationException("The caller's enterprise does not exist.");
+            PolicySet set = await policies.FindAsync(enterprise, context.RequestAborted);
+            if (!set.IsOpen)
+            {
+                PolicyGate.Apply(batch, set, context.GetCaller(), context.Connection.RemoteIpAddress, now);
+            }
+
             long started = Stopwatch.GetTimestamp();
             await commit.CommitAsync(enterprise, batch);
             Telemetry.CommitSeconds.Record(Stopwatch.GetElapsedTime(started).TotalSeconds);
             return true;
+        }
+        catch (PoliciesUnavailableException exception)
+        {
+            await RetryLaterAsync(
+                context,
+                StatusCodes.Status503ServiceUnavailable,
+                "policies_unavailable",
+                RetryAfterSeconds,
+                exception.Message
+            );
+            return false;
         }
         catch (EventLogUnavailableException exception)
         {
@@ -135,12 +166,12 @@ internal static class IngestEndpoint
         }
     }
 
-    private static Task WriteAcceptedAsync(HttpContext context, ParsedBatch batch, int received)
+    private static Task WriteAnswerAsync(HttpContext context, ParsedBatch batch, int received)
     {
         Telemetry.ReceivedEvents.Add(received);
         context.Response.StatusCode = StatusCodes.Status202Accepted;
         context.Response.ContentType = "application/json; charset=utf-8";
-        if (batch.Rejected.Count == 0)
+        if (batch.Rejected.Count + batch.Blocked.Count == 0)
         {
             // By far the most frequent answer, without a serializer.
             Span<byte> answer = context.Response.BodyWriter.GetSpan(128);
@@ -156,7 +187,23 @@ internal static class IngestEndpoint
         }
 
         Telemetry.RejectedEvents.Add(batch.Rejected.Count);
-        var response = new IngestResponse(received, batch.Accepted.Count, batch.Rejected);
+        Telemetry.BlockedEvents.Add(batch.Blocked.Count);
+        if (batch.IsSingle && batch.Blocked.Count > 0)
+        {
+            context.Response.StatusCode = StatusCodes.Status403Forbidden;
+        }
+
+        List<BlockedEvent>? blocked =
+            batch.Blocked.Count == 0
+                ? null
+                : batch.Blocked.ConvertAll(attempt => new BlockedEvent(
+                    attempt.Index,
+                    attempt.Code,
+                    attempt.PolicyId,
+                    attempt.PolicyVersion,
+                    attempt.ReceiptId
+                ));
+        var response = new IngestResponse(received, batch.Accepted.Count, batch.Rejected, blocked);
         return JsonSerializer.SerializeAsync(
             context.Response.BodyWriter,
             response,

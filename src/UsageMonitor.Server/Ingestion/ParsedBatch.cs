@@ -20,5 +20,36 @@ internal readonly record struct ParsedEvent(
     ReadOnlyMemory<byte> Properties
 );
 
-/// <summary>A request's events after parsing: <c>Received = Accepted.Count + Rejected.Count</c>.</summary>
-internal sealed record ParsedBatch(List<ParsedEvent> Accepted, List<RejectedEvent> Rejected);
+/// <summary>An event that was refused: it is kept as an attempt, and counts as blocked.</summary>
+/// <param name="Event">The event.</param>
+/// <param name="Index">Its place in the request, from 0.</param>
+/// <param name="ReceiptId">A UUIDv7 by which the refusal is looked up; its time is that of the decision.</param>
+/// <param name="Code">Why, stable.</param>
+/// <param name="ApiKeyId">The key that sent it, or null for a person.</param>
+/// <param name="PolicyId">The policy that refused it, or null when it was the enterprise's default.</param>
+/// <param name="PolicyVersion">The policy's version.</param>
+internal sealed record BlockedAttempt(
+    ParsedEvent Event,
+    int Index,
+    Guid ReceiptId,
+    string Code,
+    Guid? ApiKeyId,
+    Guid? PolicyId,
+    int? PolicyVersion
+);
+
+/// <summary>A request's events: <c>Received = Accepted.Count + Rejected.Count + Blocked.Count</c>.</summary>
+/// <param name="Accepted">Those that will be stored, in the request's order.</param>
+/// <param name="Rejected">Those that are no events, in the request's order.</param>
+internal sealed record ParsedBatch(List<ParsedEvent> Accepted, List<RejectedEvent> Rejected)
+{
+    private static readonly List<BlockedAttempt> s_none = [];
+
+    /// <summary>The request was one event, not a list of events.</summary>
+    public bool IsSingle { get; set; }
+
+    /// <summary>Those that the enterprise's policies refuse; parsing knows nothing of them. Not to be added to.</summary>
+    public List<BlockedAttempt> Blocked { get; set; } = s_none;
+
+    public int Received => Accepted.Count + Rejected.Count + Blocked.Count;
+}

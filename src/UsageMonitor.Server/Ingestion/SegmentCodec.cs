@@ -17,16 +17,26 @@ namespace UsageMonitor.Server.Ingestion;
 /// A block belongs to one enterprise and is sealed with its data key, with the enterprise and the half as associated data.
 /// A header block is <c>events ‖ features ‖ types ‖ (event id ‖ user id ‖ timestamp ‖ feature ‖ type ‖ external id)*</c>, a
 /// property block <c>plain length (4) ‖ LZ4 of (length ‖ JSON)*</c>; numbers are varints, texts UTF-8 with their length.
+/// <para>
+/// When an enterprise has blocked events, its header block goes on with <c>events ‖ (event as above ‖ receipt id ‖ API key ‖ policy ‖
+/// policy version ‖ code)*</c>, and their properties follow those of the accepted ones. Such a segment is of version 2; one
+/// without is what it always was, version 1, so that while an update is rolled out the old program goes on with what it can.
+/// </para>
 /// </remarks>
 internal static class SegmentCodec
 {
     private const byte Version = 1;
+    private const byte VersionWithBlocked = 2;
     private const byte HeadersHalf = 1;
     private const byte PropertiesHalf = 2;
     private const int IdBytes = 16;
 
     /// <summary>What one enterprise adds to a segment.</summary>
-    public sealed record Block(EnterpriseInfo Enterprise, List<ParsedEvent> Events, int Rejected);
+    public sealed record Block(EnterpriseInfo Enterprise, List<ParsedEvent> Events, int Rejected)
+    {
+        /// <summary>Events that were refused.</summary>
+        public List<BlockedAttempt> Blocked { get; init; } = [];
+    }
 
     /// <summary>Builds a partition's segment. A block without events only carries its tally.</summary>
     public static SegmentDraft Encode(short partition, IReadOnlyList<Block> blocks)
@@ -35,20 +45,22 @@ internal static class SegmentCodec
         var headers = new List<(Guid, byte[])>(blocks.Count);
         var properties = new List<(Guid, byte[])>(blocks.Count);
         var scratch = new ArrayBufferWriter<byte>(64 * 1024);
+        byte version = blocks.Any(block => block.Blocked.Count > 0) ? VersionWithBlocked : Version;
         for (int i = 0; i < blocks.Count; i++)
         {
             (EnterpriseInfo enterprise, List<ParsedEvent> events, int rejected) = blocks[i];
-            tallies[i] = new SegmentTally(enterprise.EnterpriseId, events.Count, rejected);
-            if (events.Count == 0)
+            List<BlockedAttempt> blocked = blocks[i].Blocked;
+            tallies[i] = new SegmentTally(enterprise.EnterpriseId, events.Count, rejected, blocked.Count);
+            if (tallies[i].Kept == 0)
             {
                 continue;
             }
 
             scratch.ResetWrittenCount();
-            WriteHeaders(scratch, events);
+            WriteHeaders(scratch, events, blocked);
             headers.Add((enterprise.EnterpriseId, SealBlock(enterprise, HeadersHalf, scratch.WrittenSpan)));
             scratch.ResetWrittenCount();
-            WriteProperties(scratch, events);
+            WriteProperties(scratch, events, blocked);
             byte[] compressed = ArrayPool<byte>.Shared.Rent(
                 sizeof(int) + LZ4Codec.MaximumOutputSize(scratch.WrittenCount)
             );
@@ -63,7 +75,7 @@ internal static class SegmentCodec
             ArrayPool<byte>.Shared.Return(compressed);
         }
 
-        return new SegmentDraft(partition, tallies, Container(headers), Container(properties));
+        return new SegmentDraft(partition, tallies, Container(version, headers), Container(version, properties));
     }
 
     /// <summary>The sealed header blocks of a segment, in the order of its tallies that have events.</summary>
@@ -85,30 +97,16 @@ internal static class SegmentCodec
         string[] types = ReadTexts(ref rest);
         for (int i = 0; i < events.Length; i++)
         {
-            var eventId = new Guid(rest[..IdBytes]);
-            var userId = new Guid(rest.Slice(IdBytes, IdBytes));
-            long timestamp = BinaryPrimitives.ReadInt64LittleEndian(rest[(2 * IdBytes)..]);
-            rest = rest[((2 * IdBytes) + sizeof(long))..];
-            int feature = ReadNumber(ref rest);
-            int type = ReadNumber(ref rest);
-            string external = ReadText(ref rest);
-            events[i] = new EventHeader(
-                eventId,
-                userId,
-                external.Length == 0 ? null : external,
-                feature,
-                type,
-                timestamp
-            );
+            events[i] = ReadEvent(ref rest);
         }
 
-        return new HeaderBlock(features, types, events);
+        return new HeaderBlock(features, types, events) { Blocked = rest.IsEmpty ? [] : ReadBlocked(ref rest) };
     }
 
     /// <summary>The properties of one event, or an empty text when it has none.</summary>
     /// <param name="enterprise">Whose event it is.</param>
     /// <param name="properties">The segment's properties.</param>
-    /// <param name="slot">The event's place among its enterprise's events in the segment.</param>
+    /// <param name="slot">The event's place among its enterprise's events in the segment, the blocked ones after the accepted.</param>
     public static string OpenProperties(EnterpriseInfo enterprise, ReadOnlyMemory<byte> properties, int slot)
     {
         foreach ((Guid enterpriseId, ReadOnlyMemory<byte> sealedBlock) in Blocks(properties))
@@ -138,7 +136,11 @@ internal static class SegmentCodec
         throw new KeyNotFoundException("The segment holds nothing of this enterprise.");
     }
 
-    private static void WriteHeaders(ArrayBufferWriter<byte> writer, List<ParsedEvent> events)
+    private static void WriteHeaders(
+        ArrayBufferWriter<byte> writer,
+        List<ParsedEvent> events,
+        List<BlockedAttempt> blocked
+    )
     {
         var features = new Dictionary<string, int>(StringComparer.Ordinal);
         var types = new Dictionary<string, int>(StringComparer.Ordinal);
@@ -148,28 +150,115 @@ internal static class SegmentCodec
             types.TryAdd(parsed.EventType, types.Count);
         }
 
+        foreach (BlockedAttempt attempt in blocked)
+        {
+            features.TryAdd(attempt.Event.FeatureName, features.Count);
+            types.TryAdd(attempt.Event.EventType, types.Count);
+        }
+
         WriteNumber(writer, events.Count);
         WriteTexts(writer, features);
         WriteTexts(writer, types);
         foreach (ParsedEvent parsed in events)
         {
-            Span<byte> ids = writer.GetSpan((2 * IdBytes) + sizeof(long));
-            parsed.EventId.TryWriteBytes(ids);
-            parsed.UserId.TryWriteBytes(ids[IdBytes..]);
-            BinaryPrimitives.WriteInt64LittleEndian(ids[(2 * IdBytes)..], parsed.TimestampMicroseconds);
-            writer.Advance((2 * IdBytes) + sizeof(long));
-            WriteNumber(writer, features[parsed.FeatureName]);
-            WriteNumber(writer, types[parsed.EventType]);
-            WriteText(writer, parsed.ExternalId ?? "");
+            WriteEvent(writer, parsed, features, types);
+        }
+
+        if (blocked.Count == 0)
+        {
+            return;
+        }
+
+        WriteNumber(writer, blocked.Count);
+        foreach (BlockedAttempt attempt in blocked)
+        {
+            WriteEvent(writer, attempt.Event, features, types);
+            WriteRefusal(writer, attempt);
         }
     }
 
-    private static void WriteProperties(ArrayBufferWriter<byte> writer, List<ParsedEvent> events)
+    private static void WriteEvent(
+        ArrayBufferWriter<byte> writer,
+        in ParsedEvent parsed,
+        Dictionary<string, int> features,
+        Dictionary<string, int> types
+    )
+    {
+        Span<byte> ids = writer.GetSpan((2 * IdBytes) + sizeof(long));
+        parsed.EventId.TryWriteBytes(ids);
+        parsed.UserId.TryWriteBytes(ids[IdBytes..]);
+        BinaryPrimitives.WriteInt64LittleEndian(ids[(2 * IdBytes)..], parsed.TimestampMicroseconds);
+        writer.Advance((2 * IdBytes) + sizeof(long));
+        WriteNumber(writer, features[parsed.FeatureName]);
+        WriteNumber(writer, types[parsed.EventType]);
+        WriteText(writer, parsed.ExternalId ?? "");
+    }
+
+    private static EventHeader ReadEvent(ref ReadOnlySpan<byte> rest)
+    {
+        var eventId = new Guid(rest[..IdBytes]);
+        var userId = new Guid(rest.Slice(IdBytes, IdBytes));
+        long timestamp = BinaryPrimitives.ReadInt64LittleEndian(rest[(2 * IdBytes)..]);
+        rest = rest[((2 * IdBytes) + sizeof(long))..];
+        int feature = ReadNumber(ref rest);
+        int type = ReadNumber(ref rest);
+        string external = ReadText(ref rest);
+        return new EventHeader(eventId, userId, external.Length == 0 ? null : external, feature, type, timestamp);
+    }
+
+    // An absent API key or policy is the nil UUID.
+    private static void WriteRefusal(ArrayBufferWriter<byte> writer, BlockedAttempt attempt)
+    {
+        Span<byte> ids = writer.GetSpan(3 * IdBytes);
+        attempt.ReceiptId.TryWriteBytes(ids);
+        (attempt.ApiKeyId ?? Guid.Empty).TryWriteBytes(ids[IdBytes..]);
+        (attempt.PolicyId ?? Guid.Empty).TryWriteBytes(ids[(2 * IdBytes)..]);
+        writer.Advance(3 * IdBytes);
+        WriteNumber(writer, attempt.PolicyVersion ?? 0);
+        WriteText(writer, attempt.Code);
+    }
+
+    private static BlockedHeader[] ReadBlocked(ref ReadOnlySpan<byte> rest)
+    {
+        var blocked = new BlockedHeader[ReadNumber(ref rest)];
+        for (int i = 0; i < blocked.Length; i++)
+        {
+            EventHeader header = ReadEvent(ref rest);
+            var receiptId = new Guid(rest[..IdBytes]);
+            var apiKeyId = new Guid(rest.Slice(IdBytes, IdBytes));
+            var policyId = new Guid(rest.Slice(2 * IdBytes, IdBytes));
+            rest = rest[(3 * IdBytes)..];
+            int version = ReadNumber(ref rest);
+            string code = ReadText(ref rest);
+            blocked[i] = new BlockedHeader(
+                header,
+                receiptId,
+                code,
+                apiKeyId == Guid.Empty ? null : apiKeyId,
+                policyId == Guid.Empty ? null : policyId,
+                policyId == Guid.Empty ? null : version
+            );
+        }
+
+        return blocked;
+    }
+
+    private static void WriteProperties(
+        ArrayBufferWriter<byte> writer,
+        List<ParsedEvent> events,
+        List<BlockedAttempt> blocked
+    )
     {
         foreach (ParsedEvent parsed in events)
         {
             WriteNumber(writer, parsed.Properties.Length);
             writer.Write(parsed.Properties.Span);
+        }
+
+        foreach (BlockedAttempt attempt in blocked)
+        {
+            WriteNumber(writer, attempt.Event.Properties.Length);
+            writer.Write(attempt.Event.Properties.Span);
         }
     }
 
@@ -183,10 +272,10 @@ internal static class SegmentCodec
         return context;
     }
 
-    private static byte[] Container(List<(Guid EnterpriseId, byte[] Sealed)> blocks)
+    private static byte[] Container(byte version, List<(Guid EnterpriseId, byte[] Sealed)> blocks)
     {
         var writer = new ArrayBufferWriter<byte>(16 + blocks.Sum(block => block.Sealed.Length + IdBytes + sizeof(int)));
-        writer.GetSpan(1)[0] = Version;
+        writer.GetSpan(1)[0] = version;
         writer.Advance(1);
         WriteNumber(writer, blocks.Count);
         foreach ((Guid enterpriseId, byte[] sealedBlock) in blocks)
@@ -208,7 +297,7 @@ internal static class SegmentCodec
     private static (Guid EnterpriseId, ReadOnlyMemory<byte> Sealed)[] Blocks(ReadOnlyMemory<byte> container)
     {
         ReadOnlySpan<byte> rest = container.Span;
-        if (rest.Length < 2 || rest[0] != Version)
+        if (rest.Length < 2 || rest[0] is not (Version or VersionWithBlocked))
         {
             throw new InvalidDataException("The segment is of a version that this program does not read.");
         }
@@ -274,7 +363,11 @@ internal static class SegmentCodec
 /// <param name="FeatureNames">What <see cref="EventHeader.Feature"/> counts in.</param>
 /// <param name="EventTypes">What <see cref="EventHeader.Type"/> counts in.</param>
 /// <param name="Events">In the order of their slots.</param>
-internal sealed record HeaderBlock(string[] FeatureNames, string[] EventTypes, EventHeader[] Events);
+internal sealed record HeaderBlock(string[] FeatureNames, string[] EventTypes, EventHeader[] Events)
+{
+    /// <summary>The refused ones, whose slots come after those of <see cref="Events"/>.</summary>
+    public BlockedHeader[] Blocked { get; init; } = [];
+}
 
 /// <summary>One event of a <see cref="HeaderBlock"/>.</summary>
 internal readonly record struct EventHeader(
@@ -284,4 +377,14 @@ internal readonly record struct EventHeader(
     int Feature,
     int Type,
     long TimestampMicroseconds
+);
+
+/// <summary>One refused event of a <see cref="HeaderBlock"/>, and why; see <see cref="BlockedAttempt"/>.</summary>
+internal readonly record struct BlockedHeader(
+    EventHeader Event,
+    Guid ReceiptId,
+    string Code,
+    Guid? ApiKeyId,
+    Guid? PolicyId,
+    int? PolicyVersion
 );

@@ -35,13 +35,22 @@ internal sealed record EnterpriseInfo(
 internal sealed class EnterpriseDirectory(Database database, MasterKey masterKey, IdentityVersion version)
 {
     private const int EnterprisesMax = 100_000;
-    private readonly VersionedCache<Guid, EnterpriseInfo> _known = new(version, EnterprisesMax);
+    private readonly VersionedCache<Guid, EnterpriseInfo> _known = new(
+        version,
+        EnterprisesMax,
+        static (enterpriseId, _) => enterpriseId
+    );
 
     /// <summary>The enterprise, or null when there is none.</summary>
     public ValueTask<EnterpriseInfo?> FindAsync(Guid enterpriseId, CancellationToken cancellationToken) =>
         _known.TryGet(enterpriseId, out EnterpriseInfo? enterprise)
             ? new ValueTask<EnterpriseInfo?>(enterprise)
             : LoadAsync(enterpriseId, cancellationToken);
+
+    /// <summary>The enterprise of whom the guard let through.</summary>
+    public async ValueTask<EnterpriseInfo> OfCallerAsync(HttpContext context, CancellationToken cancellationToken) =>
+        await FindAsync(context.GetCaller().EnterpriseId, cancellationToken)
+        ?? throw new InvalidOperationException("The caller's enterprise does not exist.");
 
     private ValueTask<EnterpriseInfo?> LoadAsync(Guid enterpriseId, CancellationToken cancellationToken) =>
         new(_known.LoadAsync(enterpriseId, () => ReadAsync(enterpriseId), cancellationToken));
@@ -81,6 +90,7 @@ internal static class EnterpriseDirectoryServices
     /// <summary>The directory and the poll that keeps it true; every role needs it, and asking twice does no harm.</summary>
     public static IServiceCollection AddEnterpriseDirectory(this IServiceCollection services)
     {
+        services.TryAddSingleton<IdentityNews>();
         services.TryAddSingleton<IdentityVersion>();
         services.TryAddSingleton<EnterpriseDirectory>();
         services.AddHostedService<IdentityVersionPolling>();

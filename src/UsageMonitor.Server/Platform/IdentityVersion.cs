@@ -1,63 +1,186 @@
+using System.Collections.Concurrent;
 using Npgsql;
 
 namespace UsageMonitor.Server.Platform;
 
+/// <summary>The last change of one enterprise that this instance knows of. One object per enterprise, shared by what is cached of it.</summary>
+internal sealed class EnterpriseChange
+{
+    private long _version;
+
+    public long Version => Volatile.Read(ref _version);
+
+    public void Advance(long version) => IdentityVersion.Raise(ref _version, version);
+}
+
 /// <summary>
-/// The number that every change to identity raises in its own transaction. What an instance has cached about callers and
-/// enterprises is good while the number stands, so a revoked key is refused on every instance within a poll of the revocation.
+/// How far this instance has followed the changes to identity, and so what it may still serve from memory. Every change
+/// raises one number in its own transaction and notes it for its enterprise (<c>0008_identity_changes.sql</c>).
 /// </summary>
-internal sealed class IdentityVersion(TimeProvider time)
+/// <remarks>
+/// <para>The invariant: <b>no instance serves a credential more than a second after the commit that ended it; when the
+/// database cannot be polled for five seconds, nothing is served from memory.</b></para>
+/// <para>It rests on this. (1) Versions become visible in the order of their numbers, since the number's row lock is held
+/// until the commit. (2) <see cref="Current"/> is moved by polls alone, and only after the changes up to it are noted in
+/// <see cref="EnterpriseChange"/>. So whatever is read, from the database or from a cache that these rules keep, after
+/// <see cref="Current"/> was seen to be <c>v</c> has every change up to <c>v</c> in it. (3) What was read at <c>v</c> is
+/// served while its enterprise's last known change is not after <c>v</c>, and the last successful poll began less than five
+/// seconds ago. A change is known to all after one poll: half a second, or at once when Redis carries the nudge.</para>
+/// <para>An own commit advances only its enterprise. It must not move <see cref="Current"/>: changes that others committed
+/// before it are not noted yet, and what is built from something cached would then be taken for newer than its parts.</para>
+/// </remarks>
+internal sealed class IdentityVersion(TimeProvider time, IdentityNews? news = null)
 {
     public const int IdentityPollMilliseconds = 500;
 
-    /// <summary>How long the cache is trusted when the poll cannot reach the database.</summary>
+    /// <summary>How long memory is trusted when the poll cannot reach the database.</summary>
     public const int IdentityStaleMilliseconds = 5_000;
 
     private static readonly TimeSpan StaleAfter = TimeSpan.FromMilliseconds(IdentityStaleMilliseconds);
+    private readonly ConcurrentDictionary<Guid, EnterpriseChange> _changes = new();
+    private readonly Lock _refreshing = new();
+    private Task _refresh = Task.CompletedTask;
+    private Task? _nextRefresh;
     private long _current;
-    private long _confirmedAt;
-    private volatile bool _confirmed;
+    private long _known;
+    private long _everything;
+    private long _confirmedAt = long.MinValue;
 
+    /// <summary>All changes up to this one are noted; what is read now has them in it.</summary>
     public long Current => Volatile.Read(ref _current);
 
-    /// <summary>Whether something read while <paramref name="version"/> was current may still be used.</summary>
-    public bool Holds(long version) =>
-        version == Volatile.Read(ref _current)
-        && _confirmed
-        && time.GetElapsedTime(Volatile.Read(ref _confirmedAt)) <= StaleAfter;
+    /// <summary>The newest change that this instance has heard of, its own included.</summary>
+    public long Known => Volatile.Read(ref _known);
 
-    /// <summary>Raises the number in the transaction of the change; last of its statements, since all changes share the row's lock.</summary>
-    public static async Task<long> RaiseAsync(ScopedTransaction transaction, CancellationToken cancellationToken)
+    /// <summary>The enterprise's last known change.</summary>
+    public EnterpriseChange Of(Guid enterpriseId) =>
+        _changes.TryGetValue(enterpriseId, out EnterpriseChange? change)
+            ? change
+            : _changes.GetOrAdd(enterpriseId, static _ => new EnterpriseChange());
+
+    /// <summary>Whether what was read at <paramref name="version"/> may still be used, whichever enterprise's it is.</summary>
+    public bool Holds(long version) => version >= Known && IsConfirmed;
+
+    /// <summary>Whether what was read of an enterprise at <paramref name="version"/> may still be used.</summary>
+    public bool Holds(long version, EnterpriseChange enterprise) =>
+        version >= enterprise.Version && version >= Volatile.Read(ref _everything) && IsConfirmed;
+
+    private bool IsConfirmed
     {
-        await using NpgsqlCommand command = transaction.Command(
-            "UPDATE identity_version SET version = version + 1 RETURNING version"
-        );
-        return (long)(await command.ExecuteScalarAsync(cancellationToken))!;
+        get
+        {
+            long at = Volatile.Read(ref _confirmedAt);
+            return at != long.MinValue && time.GetElapsedTime(at) <= StaleAfter;
+        }
     }
 
-    /// <summary>Commits a change and drops at once what this instance has cached.</summary>
+    private const string RaiseVersion =
+        "UPDATE identity_version SET version = version + 1 RETURNING version, current_enterprise()";
+
+    /// <summary>
+    /// Commits a change of the transaction's enterprise: when it returns this instance serves nothing older, and the others
+    /// are told. The number is raised last of all statements, since all changes wait for its row.
+    /// </summary>
     public async Task CommitAsync(ScopedTransaction transaction, CancellationToken cancellationToken)
     {
-        long version = await RaiseAsync(transaction, cancellationToken);
-        await transaction.CommitAsync(cancellationToken);
-        Advance(version);
-    }
-
-    /// <summary>A poll that began at <paramref name="startedAt"/> has read <paramref name="version"/>.</summary>
-    public void Confirm(long version, long startedAt)
-    {
-        Advance(version);
-        Volatile.Write(ref _confirmedAt, startedAt);
-        _confirmed = true;
-    }
-
-    /// <summary>Never goes back: a poll may have read before the commit that this instance already knows of.</summary>
-    public void Advance(long version)
-    {
-        long seen = Volatile.Read(ref _current);
-        while (version > seen)
+        long version;
+        Guid? enterpriseId;
+        await using (NpgsqlCommand command = transaction.Command(RaiseVersion))
         {
-            long found = Interlocked.CompareExchange(ref _current, version, seen);
+            await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
+            await reader.ReadAsync(cancellationToken);
+            version = reader.GetInt64(0);
+            enterpriseId = reader.IsDBNull(1) ? null : reader.GetGuid(1);
+        }
+
+        await transaction.CommitAsync(cancellationToken);
+        Committed(version, enterpriseId);
+        news?.Publish(version);
+        try
+        {
+            // Not needed for safety: without it, what is read of the enterprise before the next poll is not kept.
+            await RefreshAsync();
+        }
+        catch (Exception exception) when (exception is NpgsqlException or TimeoutException)
+        {
+            // The poll says so when it fails as well.
+        }
+    }
+
+    /// <summary>This instance has committed a change.</summary>
+    /// <param name="version">Its number.</param>
+    /// <param name="enterpriseId">Whose; null when it was of no single enterprise.</param>
+    public void Committed(long version, Guid? enterpriseId)
+    {
+        if (enterpriseId is { } one)
+        {
+            Of(one).Advance(version);
+        }
+        else
+        {
+            Raise(ref _everything, version);
+        }
+
+        Raise(ref _known, version);
+    }
+
+    /// <summary>Reads what has changed; done when a look that began after this call has ended. Calls at the same time share one.</summary>
+    public Task RefreshAsync()
+    {
+        lock (_refreshing)
+        {
+            if (_refresh.IsCompleted)
+            {
+                return _refresh = ReadAsync();
+            }
+
+            return _nextRefresh ??= AfterAsync(_refresh);
+        }
+    }
+
+    private async Task AfterAsync(Task running)
+    {
+        await running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ForceYielding);
+        Task next;
+        lock (_refreshing)
+        {
+            (_refresh, _nextRefresh) = (ReadAsync(), null);
+            next = _refresh;
+        }
+
+        await next;
+    }
+
+    private async Task ReadAsync()
+    {
+        if (news is not null)
+        {
+            long startedAt = time.GetTimestamp();
+            Confirm(await news.ReadAsync(Current, CancellationToken.None), startedAt);
+        }
+    }
+
+    /// <summary>A look that began at <paramref name="startedAt"/> has read the changes since some earlier <see cref="Current"/>.</summary>
+    public void Confirm(IdentityChanges read, long startedAt)
+    {
+        // The order matters: see the invariant. All of it only ever rises, so looks may end in any order.
+        foreach ((Guid enterpriseId, long version) in read.Changes)
+        {
+            Of(enterpriseId).Advance(version);
+        }
+
+        Raise(ref _everything, read.EverythingVersion);
+        Raise(ref _known, read.Version);
+        Raise(ref _current, read.Version);
+        Raise(ref _confirmedAt, startedAt);
+    }
+
+    internal static void Raise(ref long place, long value)
+    {
+        long seen = Volatile.Read(ref place);
+        while (value > seen)
+        {
+            long found = Interlocked.CompareExchange(ref place, value, seen);
             if (found == seen)
             {
                 return;
@@ -68,47 +191,53 @@ internal sealed class IdentityVersion(TimeProvider time)
     }
 }
 
-/// <summary>Polls the version. While the database does not answer, caches age and then everything is asked of the database.</summary>
+/// <summary>Polls the changes. While the database does not answer, caches age and then everything is asked of the database.</summary>
 internal sealed partial class IdentityVersionPolling(
-    Database database,
     IdentityVersion version,
+    IdentityNews news,
     TimeProvider time,
     ILogger<IdentityVersionPolling> logger
 ) : BackgroundService
 {
-    private const int PollTimeoutSeconds = 2;
+    private bool _failing;
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
+        news.Listen(told =>
+        {
+            // The order is the database's; this only says when to look.
+            if (told > version.Current)
+            {
+                _ = RefreshAsync();
+            }
+        });
         using var timer = new PeriodicTimer(TimeSpan.FromMilliseconds(IdentityVersion.IdentityPollMilliseconds), time);
-        bool failing = false;
         do
         {
-            try
-            {
-                await PollAsync(stoppingToken);
-                failing = false;
-            }
-            catch (Exception exception) when (exception is NpgsqlException or TimeoutException)
-            {
-                if (!failing)
-                {
-                    PollFailed(exception);
-                }
-
-                failing = true;
-            }
+            await RefreshAsync();
         } while (await timer.WaitForNextTickAsync(stoppingToken));
     }
 
-    private async Task PollAsync(CancellationToken cancellationToken)
+    private async Task RefreshAsync()
     {
-        long startedAt = time.GetTimestamp();
-        await using NpgsqlCommand command = database.Pipeline.CreateCommand("SELECT version FROM identity_version");
-        command.CommandTimeout = PollTimeoutSeconds;
-        version.Confirm((long)(await command.ExecuteScalarAsync(cancellationToken))!, startedAt);
+        try
+        {
+            await version.RefreshAsync();
+            _failing = false;
+        }
+        catch (Exception exception) when (exception is NpgsqlException or TimeoutException or ObjectDisposedException)
+        {
+            if (!_failing)
+            {
+                _failing = true;
+                PollFailed(exception);
+            }
+        }
     }
 
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The identity version cannot be read; cached callers age out.")]
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "The changes to identity cannot be read; cached callers age out."
+    )]
     private partial void PollFailed(Exception exception);
 }

@@ -1,12 +1,13 @@
 using System.Globalization;
 using System.Reflection;
+using System.Security.Cryptography;
 using Npgsql;
 
 namespace UsageMonitor.Server.Platform;
 
 /// <summary>
 /// Brings a database to the current schema: the logins, then <c>db/migrations/*.sql</c> in order, each in a transaction
-/// with its entry in <c>schema_migrations</c>. Safe to run from several instances at once and to run again.
+/// with its entry in <c>schema_migrations</c>, then the root key and the logins' passwords. Safe to run from several instances at once and to run again.
 /// </summary>
 internal static class Migrator
 {
@@ -16,13 +17,33 @@ internal static class Migrator
     private const long LockKey = 0x757361676d6f6e; // "usagmon"
 
     /// <param name="owner">A login that may create roles and owns the database; used for nothing else.</param>
-    /// <param name="masterKey">Gives the two logins their passwords.</param>
+    /// <param name="keys">Open the root key that the database keeps; a new database gets a new one.</param>
     /// <param name="logPartitions">How many partitions a new event log has; an existing log keeps its own number.</param>
     /// <param name="now">For the months whose partitions must exist from the start.</param>
     /// <param name="cancellationToken">Cancels.</param>
-    public static async Task MigrateAsync(
+    /// <returns>The master key with the database's root key, which the two logins' passwords derive from.</returns>
+    /// <exception cref="MasterKeyException">The database needs another master key. Nothing was changed.</exception>
+    public static Task<MasterKey> MigrateAsync(
+        NpgsqlDataSource owner,
+        WrappingKeys keys,
+        int logPartitions,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    ) => MigrateAsync(owner, keys, null, logPartitions, now, cancellationToken);
+
+    /// <summary>The same, with a root key for a new database: databases of one cluster share the logins, and so their passwords.</summary>
+    public static Task<MasterKey> MigrateAsync(
         NpgsqlDataSource owner,
         MasterKey masterKey,
+        int logPartitions,
+        DateTimeOffset now,
+        CancellationToken cancellationToken
+    ) => MigrateAsync(owner, masterKey.Keys, masterKey.Root, logPartitions, now, cancellationToken);
+
+    private static async Task<MasterKey> MigrateAsync(
+        NpgsqlDataSource owner,
+        WrappingKeys keys,
+        byte[]? newRoot,
         int logPartitions,
         DateTimeOffset now,
         CancellationToken cancellationToken
@@ -35,9 +56,15 @@ internal static class Migrator
             await take.ExecuteNonQueryAsync(cancellationToken);
         }
 
+        // Before anything is changed: with a wrong master key nothing may be.
+        byte[] root =
+            await RootKey.FindAsync(connection, keys, cancellationToken)
+            ?? newRoot
+            ?? RandomNumberGenerator.GetBytes(MasterKey.KeyBytes);
+        var masterKey = new MasterKey(keys, root);
         foreach (string login in new[] { AppLogin, PipelineLogin })
         {
-            await EnsureLoginAsync(connection, login, masterKey.DatabasePassword(login), cancellationToken);
+            await EnsureLoginAsync(connection, login, cancellationToken);
         }
 
         await ExecuteAsync(
@@ -50,6 +77,13 @@ internal static class Migrator
         foreach ((string name, string sql) in Scripts())
         {
             await ApplyAsync(connection, name, sql, cancellationToken);
+        }
+
+        // The root key is kept before anything derives from it.
+        await RootKey.KeepAsync(connection, masterKey, cancellationToken);
+        foreach (string login in new[] { AppLogin, PipelineLogin })
+        {
+            await SetPasswordAsync(connection, login, masterKey.DatabasePassword(login), cancellationToken);
         }
 
         await using (
@@ -83,31 +117,43 @@ internal static class Migrator
         }
 
         await ExecuteAsync(connection, "SELECT pg_advisory_unlock_all()", cancellationToken);
+        return masterKey;
     }
 
-    private static async Task EnsureLoginAsync(
+    // Roles belong to the cluster, not to the database: another database's migrator may be making or altering the same ones.
+    private static Task EnsureLoginAsync(
+        NpgsqlConnection connection,
+        string login,
+        CancellationToken cancellationToken
+    ) =>
+        ExecuteAsync(
+            connection,
+            $"""
+            DO $do$
+            BEGIN
+                IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{login}') THEN
+                    CREATE ROLE {login} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
+                END IF;
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+            END $do$
+            """,
+            cancellationToken
+        );
+
+    // "Tuple concurrently updated" is tried again in PostgreSQL, since it would cost the connection here.
+    private static Task SetPasswordAsync(
         NpgsqlConnection connection,
         string login,
         string password,
         CancellationToken cancellationToken
-    )
-    {
-        // Roles belong to the cluster, not to the database: another database's migrator may be making or altering the same
-        // ones. "Tuple concurrently updated" is tried again in PostgreSQL, since it would cost the connection here.
-        await ExecuteAsync(
+    ) =>
+        ExecuteAsync(
             connection,
             $"""
             DO $do$
             DECLARE
                 attempt int := 1;
             BEGIN
-                PERFORM pg_advisory_xact_lock({LockKey});
-                BEGIN
-                    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{login}') THEN
-                        CREATE ROLE {login} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
-                    END IF;
-                EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
-                END;
                 LOOP
                     BEGIN
                         ALTER ROLE {login} PASSWORD '{password}';
@@ -121,7 +167,6 @@ internal static class Migrator
             """,
             cancellationToken
         );
-    }
 
     private static async Task ApplyAsync(
         NpgsqlConnection connection,

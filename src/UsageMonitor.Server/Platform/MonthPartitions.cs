@@ -14,6 +14,7 @@ internal sealed class MonthPartitions(Database database)
         "user_usage_aggregates",
         "active_user_sets",
         "usage_ledger",
+        "decisions",
     ];
 
     private readonly ConcurrentDictionary<(string Table, int Month), bool> _known = new();

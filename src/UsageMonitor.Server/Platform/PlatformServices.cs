@@ -22,6 +22,7 @@ internal static class PlatformServices
         services.AddHostedService(provider => provider.GetRequiredService<UsageSignal>());
         services.AddSingleton<MonthPartitions>();
         services.AddHostedService<MonthsAhead>();
+        services.AddHostedService<KeyRewrapping>();
         services.AddStackExchangeRedisCache(_ => { });
         services
             .AddOptions<Microsoft.Extensions.Caching.StackExchangeRedis.RedisCacheOptions>()

@@ -19,9 +19,23 @@ internal static class Telemetry
         "usage_monitor.ingestion.rejected",
         "{event}"
     );
+    public static readonly Counter<long> BlockedEvents = Meter.CreateCounter<long>(
+        "usage_monitor.ingestion.blocked",
+        "{event}"
+    );
     public static readonly Counter<long> ProcessedEvents = Meter.CreateCounter<long>(
         "usage_monitor.processing.events",
         "{event}"
+    );
+    public static readonly Counter<long> RateRefusals = Meter.CreateCounter<long>(
+        "usage_monitor.rate_limit.refused",
+        "{request}"
+    );
+
+    /// <summary>Requests that an instance limited by itself because Redis was away.</summary>
+    public static readonly Counter<long> LocalRateDecisions = Meter.CreateCounter<long>(
+        "usage_monitor.rate_limit.local",
+        "{request}"
     );
     public static readonly Histogram<double> StepSeconds = Meter.CreateHistogram<double>(
         "usage_monitor.processing.step.duration",

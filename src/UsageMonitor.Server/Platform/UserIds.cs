@@ -8,6 +8,7 @@ namespace UsageMonitor.Server.Platform;
 /// <summary>
 /// How a caller's name for a user becomes our id: a UUID is the id itself; anything else (an e-mail address, an SSO subject)
 /// is an external id, mapped into the enterprise's namespace so that every instance comes to the same id without asking.
+/// One with an @ is taken for an e-mail address, which differs from another by more than upper and lower case.
 /// </summary>
 internal static class UserIds
 {
@@ -17,21 +18,14 @@ internal static class UserIds
 
     /// <param name="enterpriseId">The enterprise of the user.</param>
     /// <param name="userId">What the caller calls the user.</param>
-    /// <param name="externalId"><paramref name="userId"/>, or null when that is a UUID.</param>
+    /// <param name="externalId">The caller's own id in its one form, or null when it is a UUID.</param>
     public static Guid Resolve(Guid enterpriseId, string userId, out string? externalId)
     {
         Span<byte> buffer = stackalloc byte[StackBytesMax];
         ReadOnlySpan<byte> utf8 = Encoding.UTF8.TryGetBytes(userId, buffer, out int written)
             ? buffer[..written]
             : Encoding.UTF8.GetBytes(userId);
-        if (TryParseUuid(utf8, out Guid uuid))
-        {
-            externalId = null;
-            return uuid;
-        }
-
-        externalId = userId;
-        return FromExternal(enterpriseId, utf8);
+        return Resolve(enterpriseId, utf8, out externalId);
     }
 
     /// <inheritdoc cref="Resolve(Guid, string, out string?)"/>
@@ -44,8 +38,18 @@ internal static class UserIds
         }
 
         externalId = Encoding.UTF8.GetString(userId);
-        return FromExternal(enterpriseId, userId);
+        if (!userId.Contains((byte)'@') || IsLowerAscii(userId))
+        {
+            return FromExternal(enterpriseId, userId);
+        }
+
+        // An e-mail address in the form under which its person signs in, so that the two are one user.
+        externalId = externalId.Normalize(NormalizationForm.FormC).ToLowerInvariant();
+        return FromExternal(enterpriseId, Encoding.UTF8.GetBytes(externalId));
     }
+
+    private static bool IsLowerAscii(ReadOnlySpan<byte> utf8) =>
+        Ascii.IsValid(utf8) && utf8.IndexOfAnyInRange((byte)'A', (byte)'Z') < 0;
 
     /// <summary>UUIDv5 (RFC 9562, section 5.5) of the external id's UTF-8, with the enterprise as the namespace.</summary>
     [SuppressMessage(

@@ -2,5 +2,6 @@ namespace UsageMonitor.Server.Policies;
 
 internal static class PolicyServices
 {
-    public static IServiceCollection AddPolicies(this IServiceCollection services) => services;
+    public static IServiceCollection AddPolicies(this IServiceCollection services) =>
+        services.AddSingleton<PolicySets>().AddSingleton<PolicyWriter>().AddSingleton<PolicyReplay>();
 }

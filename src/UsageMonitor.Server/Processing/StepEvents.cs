@@ -30,6 +30,24 @@ internal struct StepEvent
     public bool IsDuplicate;
 }
 
+/// <summary>A refused attempt of a step, on its way to the decisions: it is neither stored nor counted as usage.</summary>
+/// <param name="Header">The event and why it was refused.</param>
+/// <param name="FeatureName">The event's feature.</param>
+/// <param name="EventType">The event's type.</param>
+/// <param name="Segment">Among the step's segments.</param>
+/// <param name="Slot">Among the enterprise's events of the segment.</param>
+internal readonly record struct StepAttempt(
+    BlockedHeader Header,
+    string FeatureName,
+    string EventType,
+    int Segment,
+    int Slot
+)
+{
+    /// <summary>When it was refused: what the receipt's id says.</summary>
+    public DateTime DecidedAt => ReceiptIds.InstantOf(Header.ReceiptId)!.Value.UtcDateTime;
+}
+
 /// <summary>What a step has read of one enterprise.</summary>
 internal sealed class StepEnterprise(EnterpriseInfo enterprise, LocalTime local)
 {
@@ -49,7 +67,10 @@ internal sealed class StepEnterprise(EnterpriseInfo enterprise, LocalTime local)
 
     public List<string> FeatureNames { get; } = [];
 
-    /// <summary>Accepted and rejected events by the segment that they came with.</summary>
+    /// <summary>In the order of the log.</summary>
+    public List<StepAttempt> Attempts { get; } = [];
+
+    /// <summary>What was received, by the segment that it came with.</summary>
     public List<(int Segment, SegmentTally Tally)> Tallies { get; } = [];
 
     public void Add(HeaderBlock block, int segment)
@@ -78,6 +99,20 @@ internal sealed class StepEnterprise(EnterpriseInfo enterprise, LocalTime local)
                     Segment = segment,
                     Slot = slot,
                 }
+            );
+        }
+
+        for (int i = 0; i < block.Blocked.Length; i++)
+        {
+            ref readonly BlockedHeader blocked = ref block.Blocked[i];
+            Attempts.Add(
+                new StepAttempt(
+                    blocked,
+                    block.FeatureNames[blocked.Event.Feature],
+                    block.EventTypes[blocked.Event.Type],
+                    segment,
+                    block.Events.Length + i
+                )
             );
         }
     }
@@ -141,7 +176,7 @@ internal sealed class StepEvents
     /// <summary>In the order of PostgreSQL's keys, so that a step touches the pages of an index in their order.</summary>
     public IReadOnlyList<StepEnterprise> Enterprises { get; private set; } = [];
 
-    /// <summary>Events read.</summary>
+    /// <summary>Events read, the refused ones too.</summary>
     public int Count { get; private set; }
 
     /// <summary>Events to store: all but the duplicates.</summary>
@@ -172,7 +207,7 @@ internal sealed class StepEvents
                 }
 
                 enterprise.Tallies.Add((i, tally));
-                step.Count += tally.Accepted;
+                step.Count += tally.Kept;
             }
 
             foreach (

@@ -31,7 +31,7 @@ internal sealed class StepTotals
         DateTime LastAt
     );
 
-    public record struct LedgerRow(long Accepted, long Rejected, long Stored, long Duplicate);
+    public record struct LedgerRow(long Accepted, long Rejected, long Blocked, long Stored, long Duplicate);
 
     private readonly Dictionary<(int Ordinal, int Feature, DateTime Day), UserUsage> _users = [];
 
@@ -63,6 +63,7 @@ internal sealed class StepTotals
             ref LedgerRow row = ref totals.LedgerOf(receipt[segment]);
             row.Accepted += tally.Accepted;
             row.Rejected += tally.Rejected;
+            row.Blocked += tally.Blocked;
         }
 
         totals.Count(receipt);

@@ -11,6 +11,7 @@ namespace UsageMonitor.Server.Web;
 internal static class EnterprisePages
 {
     public const string Address = "/enterprises";
+    private const int EnterprisesPerPage = 200;
 
     /// <summary>What the form offers; the API takes any IANA zone.</summary>
     public static IReadOnlyList<string> TimeZones { get; } =
@@ -66,11 +67,22 @@ internal static class EnterprisePages
         Database database,
         FormOutcome<CreateEnterpriseResponse>? outcome,
         CreateEnterpriseRequest? sent
-    ) =>
-        new RazorComponentResult<EnterprisesPage>(
+    )
+    {
+        string? cursor = HttpMethods.IsGet(context.Request.Method) ? context.Request.Query["cursor"].ToString() : null;
+        PageCursor? after = null;
+        _ = cursor is not null && PageCursor.TryParse(cursor, out after);
+        (IReadOnlyList<EnterpriseSummary> enterprises, string? next) = await EnterpriseEndpoints.ListAsync(
+            database,
+            after,
+            EnterprisesPerPage,
+            context.RequestAborted
+        );
+        return new RazorComponentResult<EnterprisesPage>(
             new
             {
-                Enterprises = await EnterpriseEndpoints.ListAsync(database, context.RequestAborted),
+                Enterprises = enterprises,
+                Next = next,
                 Made = outcome?.Value,
                 outcome?.Error,
                 Sent = sent,
@@ -80,4 +92,5 @@ internal static class EnterprisePages
         {
             StatusCode = outcome?.StatusCode,
         };
+    }
 }

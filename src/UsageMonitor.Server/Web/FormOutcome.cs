@@ -18,7 +18,12 @@ internal static class FormOutcome
             _ => throw new InvalidOperationException($"A form cannot show {result.GetType().Name}."),
         };
 
-    private static string Sentence(ProblemHttpResult problem) =>
+    /// <summary>A problem's stable code.</summary>
+    public static string? Code(ProblemHttpResult problem) =>
+        problem.ProblemDetails.Extensions.TryGetValue("code", out object? code) ? code as string : null;
+
+    /// <summary>What is wrong, as a sentence.</summary>
+    public static string Sentence(ProblemHttpResult problem) =>
         problem.ProblemDetails.Detail is { Length: > 0 } detail
             ? char.ToUpperInvariant(detail[0]) + detail[1..]
             : "That did not work.";

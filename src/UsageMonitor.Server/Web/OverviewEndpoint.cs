@@ -11,7 +11,7 @@ internal static class OverviewEndpoint
 {
     public static void Map(IEndpointRouteBuilder routes) =>
         // Not usage:read: the platform's operator has no usage of their own and begins at the enterprises instead.
-        routes.MapPage("/", Permissions.Authenticated, GetAsync);
+        routes.MapPage("/", Permissions.Person, GetAsync);
 
     private static async Task<IResult> GetAsync(
         HttpContext context,

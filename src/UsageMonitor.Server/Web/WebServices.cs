@@ -1,24 +1,18 @@
+using Microsoft.AspNetCore.Antiforgery;
 using Microsoft.AspNetCore.DataProtection;
 using Microsoft.AspNetCore.ResponseCompression;
+using Microsoft.Extensions.DependencyInjection.Extensions;
 
 namespace UsageMonitor.Server.Web;
 
 internal static class WebServices
 {
-    private const string FormCookieName = "um_form";
-
     /// <summary>What the pages need. <see cref="MasterKeyProtection"/> takes the place of ASP.NET's key ring.</summary>
     public static IServiceCollection AddWeb(this IServiceCollection services)
     {
         services.AddRazorComponents();
-        services.AddAntiforgery(options =>
-        {
-            options.Cookie.Name = FormCookieName;
-            options.Cookie.SameSite = SameSiteMode.Strict;
-            options.Cookie.SecurePolicy = CookieSecurePolicy.SameAsRequest;
-            options.FormFieldName = "_form";
-            options.SuppressXFrameOptionsHeader = true; // SecurityHeaders says it for every answer
-        });
+        services.AddAntiforgery(options => options.FormFieldName = FormTokens.FieldName);
+        services.Replace(ServiceDescriptor.Singleton<IAntiforgery, FormTokens>());
 
         // Its only task is to load the key ring, which would put keys into a folder of this machine.
         foreach (ServiceDescriptor preload in services.Where(IsKeyRingPreload).ToArray())

@@ -3,14 +3,16 @@ using Xunit;
 
 namespace UsageMonitor.EndToEnd.Crash;
 
-/// <summary>A request's events: new ones, some sent before, some that must be refused.</summary>
+/// <summary>A request's events: new ones, some sent before, some that are no events, some that a policy refuses.</summary>
 internal sealed class CrashBatch
 {
     private const int EventsMax = 200;
     private const double InvalidShare = 0.05;
     private const double RepeatedShare = 0.05;
+    private const double BlockedShare = 0.05;
 
     private readonly List<(int Index, string Code)> _invalid = [];
+    private readonly List<int> _blocked = [];
 
     private CrashBatch(string lines, int count) => (Lines, Count) = (lines, count);
 
@@ -19,6 +21,12 @@ internal sealed class CrashBatch
     public int Count { get; }
 
     public List<CrashEvent> Valid { get; } = [];
+
+    /// <summary>Events that the enterprise's policy refuses; each sending of one is an attempt.</summary>
+    public int Blocked => _blocked.Count;
+
+    /// <summary>Events that are none.</summary>
+    public int Invalid => _invalid.Count;
 
     /// <summary>A request of valid events.</summary>
     public static CrashBatch Of(IReadOnlyList<CrashEvent> events)
@@ -36,6 +44,7 @@ internal sealed class CrashBatch
         string[] lines = new string[count];
         var valid = new List<CrashEvent>();
         var invalid = new List<(int, string)>();
+        var blocked = new List<int>();
         for (int i = 0; i < count; i++)
         {
             double kind = random.NextDouble();
@@ -44,6 +53,13 @@ internal sealed class CrashBatch
                 var refused = InvalidEvent.Any(random);
                 lines[i] = refused.Line;
                 invalid.Add((i, refused.Code));
+                continue;
+            }
+
+            if (kind > 1 - BlockedShare)
+            {
+                lines[i] = CrashEvent.MakeForbidden(random, DateTimeOffset.UtcNow).ToLine();
+                blocked.Add(i);
                 continue;
             }
 
@@ -60,6 +76,7 @@ internal sealed class CrashBatch
         var batch = new CrashBatch(string.Join('\n', lines), count);
         batch.Valid.AddRange(valid);
         batch._invalid.AddRange(invalid);
+        batch._blocked.AddRange(blocked);
         return batch;
     }
 
@@ -68,5 +85,10 @@ internal sealed class CrashBatch
     {
         Assert.Equal((Count, Valid.Count), (answer.Received, answer.Accepted));
         Assert.Equal(_invalid, answer.Rejected.Select(one => (one.Index, one.Code)));
+        Assert.Equal(_blocked, (answer.Blocked ?? []).Select(one => one.Index));
+        Assert.All(
+            answer.Blocked ?? [],
+            one => Assert.Equal((DecisionCodes.PolicyForbidden, 1), (one.Code, one.PolicyVersion))
+        );
     }
 }

@@ -25,11 +25,12 @@ internal sealed class CrashCheck(Uri address, NpgsqlDataSource owner, Random ran
         List<CrashEvent> stored = await ReadStoredAsync(sent.Tenant);
         CheckStored(sent, stored);
         CheckLedger(sent, ledger!, stored.Count);
+        await CheckRefusedAsync(sent, ledger!.Total.Blocked);
         var counted = new IndependentCount(stored.Select(one => sent.Sent[one.EventId].Usage), sent.Tenant.Zone);
         await new DashboardCheck(api, counted, random).RunAsync(s_thoroughness);
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"{sent.Tenant.Zone.Id}: {sent.Sent.Count} sent, {sent.Acknowledged.Count} acknowledged, {stored.Count} stored; {ledger!.Total}"
+            $"{sent.Tenant.Zone.Id}: {sent.Sent.Count} sent, {sent.Acknowledged.Count} acknowledged, {stored.Count} stored, {sent.Receipts.Count} receipts; {ledger!.Total}"
         );
     }
 
@@ -48,6 +49,27 @@ internal sealed class CrashCheck(Uri address, NpgsqlDataSource owner, Random ran
         }
 
         return stored;
+    }
+
+    /// <summary>Every refusal that was told is kept, every one that is counted is kept once, and none of it is usage.</summary>
+    private async Task CheckRefusedAsync(SentEvents sent, long blocked)
+    {
+        var receipts = new List<Guid>();
+        await using NpgsqlCommand command = owner.CreateCommand(
+            "SELECT receipt_id FROM decisions WHERE enterprise_id = $1 AND source = 'INGEST' AND feature_name = $2"
+        );
+        command.Parameters.Add(new NpgsqlParameter<Guid> { TypedValue = sent.Tenant.EnterpriseId });
+        command.Parameters.Add(new NpgsqlParameter<string> { TypedValue = CrashEvent.ForbiddenFeature });
+        await using NpgsqlDataReader reader = await command.ExecuteReaderAsync();
+        while (await reader.ReadAsync())
+        {
+            receipts.Add(reader.GetGuid(0));
+        }
+
+        Assert.NotEmpty(sent.Receipts);
+        Assert.Empty(sent.Receipts.Keys.Except(receipts));
+        Assert.Equal(receipts.Count, receipts.Distinct().Count());
+        Assert.Equal(blocked, receipts.Count);
     }
 
     private static void CheckStored(SentEvents sent, List<CrashEvent> stored)
@@ -69,7 +91,7 @@ internal sealed class CrashCheck(Uri address, NpgsqlDataSource owner, Random ran
         LedgerCounts total = ledger.Total;
         foreach (LedgerHour hour in ledger.Hours)
         {
-            Assert.Equal(hour.Received, hour.Accepted + hour.Rejected);
+            Assert.Equal(hour.Received, hour.Accepted + hour.Rejected + hour.Blocked);
             Assert.Equal(hour.Accepted, hour.Stored + hour.Duplicate);
             Assert.Equal(0, hour.Pending);
         }
@@ -85,5 +107,7 @@ internal sealed class CrashCheck(Uri address, NpgsqlDataSource owner, Random ran
         Assert.InRange(total.Received, sent.Told.Received, sent.Attempted.Received);
         Assert.InRange(total.Accepted, sent.Told.Accepted, sent.Attempted.Accepted);
         Assert.InRange(total.Rejected, sent.Told.Rejected, sent.Attempted.Rejected);
+        Assert.InRange(total.Blocked, sent.Told.Blocked, sent.Attempted.Blocked);
+        Assert.Equal(total.Blocked, ledger.Hours.Sum(hour => hour.Blocked));
     }
 }

@@ -10,6 +10,9 @@ internal sealed record CrashEvent(Guid EventId, string UserId, string FeatureNam
     /// <summary>How old an event may be.</summary>
     public const int BackfillDays = 400;
 
+    /// <summary>What nobody may use, by the enterprise's policy.</summary>
+    public const string ForbiddenFeature = "forbidden feature";
+
     private const int Users = 40;
     private const int Features = 6;
     private const int RecentMilliseconds = 3_600_000;
@@ -30,6 +33,14 @@ internal sealed record CrashEvent(Guid EventId, string UserId, string FeatureNam
             AsWritten(now - age)
         );
     }
+
+    /// <summary>One that the policy refuses; recent, since policies do not apply to history.</summary>
+    public static CrashEvent MakeForbidden(Random random, DateTimeOffset now) =>
+        Make(random, now) with
+        {
+            FeatureName = ForbiddenFeature,
+            At = AsWritten(now - TimeSpan.FromMilliseconds(random.Next(RecentMilliseconds))),
+        };
 
     /// <summary>An instant as precise as it is written.</summary>
     public static DateTimeOffset AsWritten(DateTimeOffset at) =>

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using Npgsql;
+using UsageMonitor.Contracts;
 using UsageMonitor.EndToEnd.Fixtures;
 using Xunit;
 
@@ -105,7 +106,14 @@ public sealed class CrashTests(ITestOutputHelper output)
         foreach (string zone in s_zones)
         {
             string name = $"crash-{enterprises.Count}";
-            enterprises.Add(new SentEvents(await platform.CreateTenantAsync(name, zone)));
+            Tenant tenant = await platform.CreateTenantAsync(name, zone);
+            using Api admin = await Api.SignInAsync(server.Address, tenant.AdminEmail, tenant.AdminPassword);
+            await admin.SendAsync<PolicyResponse>(
+                HttpMethod.Post,
+                "/v1/admin/policies",
+                new PolicyRequest("Nobody", "FORBID", Features: [CrashEvent.ForbiddenFeature])
+            );
+            enterprises.Add(new SentEvents(tenant));
         }
 
         return enterprises;

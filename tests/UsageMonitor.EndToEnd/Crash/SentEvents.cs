@@ -9,6 +9,18 @@ internal sealed class SentEvents(Tenant tenant)
 {
     private readonly Lock _gate = new();
 
+    /// <summary>Events, as an answer counts them.</summary>
+    public readonly record struct Counts(long Received, long Accepted, long Rejected, long Blocked)
+    {
+        public static Counts operator +(Counts one, Counts other) =>
+            new(
+                one.Received + other.Received,
+                one.Accepted + other.Accepted,
+                one.Rejected + other.Rejected,
+                one.Blocked + other.Blocked
+            );
+    }
+
     public Tenant Tenant { get; } = tenant;
 
     /// <summary>Every valid event of which at least one attempt was begun.</summary>
@@ -17,11 +29,14 @@ internal sealed class SentEvents(Tenant tenant)
     /// <summary>Those that a 202 has promised.</summary>
     public ConcurrentDictionary<Guid, bool> Acknowledged { get; } = new();
 
+    /// <summary>Receipts of refused attempts, which an answer has promised to keep.</summary>
+    public ConcurrentDictionary<Guid, bool> Receipts { get; } = new();
+
     /// <summary>Sums of the answers.</summary>
-    public (long Received, long Accepted, long Rejected) Told { get; private set; }
+    public Counts Told { get; private set; }
 
     /// <summary>Sums of the attempts, which the server cannot have more of.</summary>
-    public (long Received, long Accepted, long Rejected) Attempted { get; private set; }
+    public Counts Attempted { get; private set; }
 
     public void Begin(CrashBatch batch)
     {
@@ -32,12 +47,7 @@ internal sealed class SentEvents(Tenant tenant)
 
         lock (_gate)
         {
-            (long received, long accepted, long rejected) = Attempted;
-            Attempted = (
-                received + batch.Count,
-                accepted + batch.Valid.Count,
-                rejected + batch.Count - batch.Valid.Count
-            );
+            Attempted += new Counts(batch.Count, batch.Valid.Count, batch.Invalid, batch.Blocked);
         }
     }
 
@@ -48,10 +58,14 @@ internal sealed class SentEvents(Tenant tenant)
             Acknowledged[valid.EventId] = true;
         }
 
+        foreach (BlockedEvent blocked in answer.Blocked ?? [])
+        {
+            Receipts[blocked.ReceiptId] = true;
+        }
+
         lock (_gate)
         {
-            (long received, long accepted, long rejected) = Told;
-            Told = (received + answer.Received, accepted + answer.Accepted, rejected + answer.Rejected.Count);
+            Told += new Counts(answer.Received, answer.Accepted, answer.Rejected.Count, answer.Blocked?.Count ?? 0);
         }
     }
 }

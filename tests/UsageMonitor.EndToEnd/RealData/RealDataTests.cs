@@ -36,7 +36,7 @@ public sealed class RealDataTests(ITestOutputHelper output)
         {
             using var api = new Api(server.Address, one.Tenant.Key);
             int events = one.Expected.All.Count;
-            await WaitForLedgerAsync(api, new LedgerCounts(events, events, 0, events, 0, 0));
+            await WaitForLedgerAsync(api, new LedgerCounts(events, events, 0, 0, events, 0, 0));
             var check = new DashboardCheck(api, one.Expected, new Random(Seed));
             await check.RunAsync(new Thoroughness(Ranges: 200, EveryNthUser: 1, HourlyMonths: 8));
             output.WriteLine($"{one.File.Name}: {check}, {one.Expected.Users.Count()} users, all as counted");
@@ -47,7 +47,7 @@ public sealed class RealDataTests(ITestOutputHelper output)
         {
             using var api = new Api(server.Address, one.Tenant.Key);
             int events = one.Expected.All.Count;
-            await WaitForLedgerAsync(api, new LedgerCounts(2 * events, 2 * events, 0, events, events, 0));
+            await WaitForLedgerAsync(api, new LedgerCounts(2 * events, 2 * events, 0, 0, events, events, 0));
             var check = new DashboardCheck(api, one.Expected, new Random(Seed));
             await check.RunAsync(new Thoroughness(Ranges: 20, EveryNthUser: 10, HourlyMonths: 2));
         }

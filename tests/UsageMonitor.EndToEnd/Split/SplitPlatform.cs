@@ -34,6 +34,7 @@ internal sealed class SplitPlatform : IAsyncDisposable
             ["ConnectionStrings__Postgres"] = engines.PostgresConnectionString,
             ["ConnectionStrings__Redis"] = engines.RedisConnectionString,
             ["MasterKey"] = Convert.ToBase64String(RandomNumberGenerator.GetBytes(32)),
+            ["TrustedProxies"] = "127.0.0.1/32", // the gateway, which tells the services who calls
         };
         List<ServerOptions> options =
         [

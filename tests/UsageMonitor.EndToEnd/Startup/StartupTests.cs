@@ -45,7 +45,7 @@ public sealed partial class StartupTests : IDisposable
             async () => (ledger = await api.LedgerAsync()).Total.Pending == 0,
             () => $"nothing is pending; the ledger says {ledger?.Total}"
         );
-        Assert.Equal(new LedgerCounts(1_000, 1_000, 0, 1_000, 0, 0), ledger!.Total);
+        Assert.Equal(new LedgerCounts(1_000, 1_000, 0, 0, 1_000, 0, 0), ledger!.Total);
         Assert.Equal(0, await second.StopAsync());
     }
 

@@ -33,7 +33,7 @@ public sealed class IngestionTests(ServerFixture fixture) : IClassFixture<Server
         );
         await acme.ProcessedAsync();
         Assert.Equal(
-            new LedgerCounts(Received: 1, Accepted: 1, Rejected: 0, Stored: 1, Duplicate: 0, Pending: 0),
+            new LedgerCounts(Received: 1, Accepted: 1, Rejected: 0, Blocked: 0, Stored: 1, Duplicate: 0, Pending: 0),
             await acme.LedgerAsync()
         );
     }
@@ -100,7 +100,7 @@ public sealed class IngestionTests(ServerFixture fixture) : IClassFixture<Server
         Assert.All(answer.Rejected, rejected => Assert.NotEmpty(rejected.Detail));
         await acme.ProcessedAsync();
         Assert.Equal(
-            new LedgerCounts(Received: 7, Accepted: 1, Rejected: 6, Stored: 1, Duplicate: 0, Pending: 0),
+            new LedgerCounts(Received: 7, Accepted: 1, Rejected: 6, Blocked: 0, Stored: 1, Duplicate: 0, Pending: 0),
             await acme.LedgerAsync()
         );
     }
@@ -214,11 +214,11 @@ public sealed class IngestionTests(ServerFixture fixture) : IClassFixture<Server
         await other.ProcessedAsync();
 
         Assert.Equal(
-            new LedgerCounts(Received: 4, Accepted: 4, Rejected: 0, Stored: 1, Duplicate: 3, Pending: 0),
+            new LedgerCounts(Received: 4, Accepted: 4, Rejected: 0, Blocked: 0, Stored: 1, Duplicate: 3, Pending: 0),
             await acme.LedgerAsync()
         );
         Assert.Equal(
-            new LedgerCounts(Received: 1, Accepted: 1, Rejected: 0, Stored: 1, Duplicate: 0, Pending: 0),
+            new LedgerCounts(Received: 1, Accepted: 1, Rejected: 0, Blocked: 0, Stored: 1, Duplicate: 0, Pending: 0),
             await other.LedgerAsync()
         );
         Assert.Equal(1, (await acme.GetAsync<SummaryResponse>("/v1/dashboard/summary")).UsageCount);

@@ -61,7 +61,7 @@ public sealed class RetryLaterTests(Engines engines)
         await acme.SendAsync(sent);
         await acme.ProcessedAsync();
         Assert.Equal(
-            new LedgerCounts(Received: 2, Accepted: 2, Rejected: 0, Stored: 1, Duplicate: 1, Pending: 0),
+            new LedgerCounts(Received: 2, Accepted: 2, Rejected: 0, Blocked: 0, Stored: 1, Duplicate: 1, Pending: 0),
             await acme.LedgerAsync()
         );
     }

@@ -22,7 +22,12 @@ public abstract class EventLogContract : IAsyncLifetime
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     private static SegmentDraft Draft(short partition, int events, byte mark = 0) =>
-        new(partition, [new SegmentTally(Guid.NewGuid(), events, 1)], new byte[] { mark, 1, 2, 3 }, new byte[5_000]);
+        new(
+            partition,
+            [new SegmentTally(Guid.NewGuid(), events, 1, mark)],
+            new byte[] { mark, 1, 2, 3 },
+            new byte[5_000]
+        );
 
     [Fact]
     public async Task AppendAsync_WhenRead_ShouldGiveBackWhatWasAppended()
@@ -37,7 +42,18 @@ public abstract class EventLogContract : IAsyncLifetime
         Assert.Equal(draft.Headers.ToArray(), read.Headers.ToArray());
         AppendedTally tally = Assert.Single(await _log.ReadTalliesAsync(2, 0, Cancel));
         Assert.Equal(draft.Tallies[0], tally.Tally);
-        Assert.Equal(new PartitionHead(2, 1, 7), (await _log.ReadHeadsAsync(Cancel))[2]);
+        // What was refused is in the segment as well, and work for whoever reads it.
+        Assert.Equal(new PartitionHead(2, 1, 7 + 42), (await _log.ReadHeadsAsync(Cancel))[2]);
+    }
+
+    [Fact]
+    public async Task ReadAsync_WhenEventsAreBlocked_ShouldCountThemAgainstTheBound()
+    {
+        await _log.AppendAsync([Draft(0, 10, mark: 10)], Cancel);
+        await _log.AppendAsync([Draft(0, 0, mark: 10)], Cancel);
+
+        Assert.Equal([1L], (await _log.ReadAsync(0, 0, 29, Cancel)).Select(segment => segment.Offset));
+        Assert.Equal([1L, 2L], (await _log.ReadAsync(0, 0, 30, Cancel)).Select(segment => segment.Offset));
     }
 
     [Fact]
@@ -127,7 +143,7 @@ public abstract class EventLogContract : IAsyncLifetime
                 Enumerable.Range(1, (int)head.Offset).Select(offset => (long)offset),
                 all.Select(tally => tally.Offset)
             );
-            Assert.Equal(head.AppendedEvents, all.Sum(tally => tally.Tally.Accepted));
+            Assert.Equal(head.AppendedEvents, all.Sum(tally => tally.Tally.Kept));
         }
     }
 

@@ -37,6 +37,21 @@ internal static class Eventually
     public static Task TrueAsync(Func<bool> condition, string expectation) =>
         TrueAsync(() => Task.FromResult(condition()), expectation);
 
+    /// <summary>Asks until there is an answer instead of an exception.</summary>
+    public static async Task<T> ValueAsync<T>(Func<Task<T>> ask)
+    {
+        T? value = default;
+        await TrueAsync(
+            async () =>
+            {
+                value = await ask();
+                return true;
+            },
+            "there is an answer"
+        );
+        return value!;
+    }
+
     private static async Task<bool> TickAsync(PeriodicTimer timer, CancellationToken deadline)
     {
         try

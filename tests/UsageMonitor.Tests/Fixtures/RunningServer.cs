@@ -12,16 +12,17 @@ namespace UsageMonitor.Tests.Fixtures;
 internal sealed class RunningServer : IAsyncDisposable
 {
     public const string OperatorEmail = "operator@usage-monitor.example";
-    public const string OperatorPassword = "the operator's password";
+    public const string OperatorPassword = "the operator has a long password";
 
     private readonly TestDatabase _database;
     private readonly ServerHost _host;
     private readonly string _folder;
+    private readonly bool _ownsDatabase;
     private Task<LoginResponse>? _operator;
 
-    private RunningServer(TestDatabase database, ServerHost host, string folder)
+    private RunningServer(TestDatabase database, bool ownsDatabase, ServerHost host, string folder)
     {
-        (_database, _host, _folder) = (database, host, folder);
+        (_database, _ownsDatabase, _host, _folder) = (database, ownsDatabase, host, folder);
         Client = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false })
         {
             BaseAddress = host.Address,
@@ -40,6 +41,35 @@ internal sealed class RunningServer : IAsyncDisposable
     public static async Task<RunningServer> StartAsync(Engines engines, params (string Key, string Value)[] settings)
     {
         TestDatabase database = await engines.CloneAsync();
+        try
+        {
+            return await StartAsync(engines, database, ownsDatabase: true, settings);
+        }
+        catch
+        {
+            await database.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>One of several over the same database, which stays when the server ends.</summary>
+    public static Task<RunningServer> StartAsync(
+        Engines engines,
+        TestDatabase database,
+        params (string Key, string Value)[] settings
+    ) => StartAsync(engines, database, ownsDatabase: false, settings);
+
+    /// <summary>Another instance over the same database and the same Redis.</summary>
+    public Task<RunningServer> StartBesideAsync(Engines engines, params (string Key, string Value)[] settings) =>
+        StartAsync(engines, _database, ownsDatabase: false, settings);
+
+    private static async Task<RunningServer> StartAsync(
+        Engines engines,
+        TestDatabase database,
+        bool ownsDatabase,
+        (string Key, string Value)[] settings
+    )
+    {
         string folder = Directory.CreateTempSubdirectory("usage-monitor-server-").FullName;
         var given = new Dictionary<string, string?>
         {
@@ -52,6 +82,7 @@ internal sealed class RunningServer : IAsyncDisposable
                 StringComparison.OrdinalIgnoreCase
             ),
             ["ConnectionStrings:Redis"] = engines.RedisConnectionString,
+            ["RedisKeyPrefix"] = database.Name + ":", // the tests share a Redis, and their people have the same addresses
             ["USAGEMONITOR_OPERATOR_EMAIL"] = OperatorEmail,
             ["USAGEMONITOR_OPERATOR_PASSWORD"] = OperatorPassword,
             ["ProcessingWorkers"] = "1",
@@ -66,13 +97,13 @@ internal sealed class RunningServer : IAsyncDisposable
         {
             return new RunningServer(
                 database,
+                ownsDatabase,
                 await ServerHost.StartAsync(given, TestContext.Current.CancellationToken),
                 folder
             );
         }
         catch
         {
-            await database.DisposeAsync();
             Directory.Delete(folder, recursive: true);
             throw;
         }
@@ -128,7 +159,11 @@ internal sealed class RunningServer : IAsyncDisposable
     {
         Client.Dispose();
         await _host.DisposeAsync();
-        await _database.DisposeAsync();
+        if (_ownsDatabase)
+        {
+            await _database.DisposeAsync();
+        }
+
         Directory.Delete(_folder, recursive: true);
     }
 }

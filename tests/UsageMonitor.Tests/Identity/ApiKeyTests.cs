@@ -79,8 +79,10 @@ public sealed class ApiKeyTests(IdentityFixture fixture) : IClassFixture<Identit
         Assert.Equal(HttpStatusCode.OK, await other.StatusAsync(HttpMethod.Get, "/v1/usage", kept.ApiKey));
 
         using HttpResponseMessage list = await Host.SendAsync(HttpMethod.Get, Path, admin.AccessToken);
-        ApiKeySummary[] listed = await IdentityHost.ReadAsync<ApiKeySummary[]>(list, HttpStatusCode.OK);
-        Assert.Equal(2, listed.Length);
+        IReadOnlyList<ApiKeySummary> listed = (
+            await IdentityHost.ReadAsync<ApiKeysResponse>(list, HttpStatusCode.OK)
+        ).ApiKeys;
+        Assert.Equal(2, listed.Count);
         Assert.NotNull(listed.Single(k => k.ApiKeyId == key.ApiKeyId).RevokedAt);
         Assert.Null(listed.Single(k => k.ApiKeyId == kept.ApiKeyId).RevokedAt);
     }

@@ -66,37 +66,17 @@ public sealed class CredentialCacheTests(IdentityFixture fixture) : IClassFixtur
     }
 
     [Fact]
-    public void Holds_WhenThePollFallsSilent_ShouldTrustTheCacheForFiveSecondsOnly()
-    {
-        var time = new FakeTimeProvider();
-        var version = new IdentityVersion(time);
-        Assert.False(version.Holds(0));
-
-        version.Confirm(7, time.GetTimestamp());
-
-        Assert.True(version.Holds(7));
-        Assert.False(version.Holds(6));
-        time.Advance(TimeSpan.FromMilliseconds(IdentityVersion.IdentityStaleMilliseconds));
-        Assert.True(version.Holds(7));
-        time.Advance(TimeSpan.FromMilliseconds(1));
-        Assert.False(version.Holds(7));
-        version.Advance(8);
-        version.Confirm(7, time.GetTimestamp());
-        Assert.Equal(8, version.Current);
-    }
-
-    [Fact]
     public async Task LoadAsync_WhenTheVersionRisesDuringALoad_ShouldNotTakeItForNew()
     {
         var time = new FakeTimeProvider();
         var version = new IdentityVersion(time);
-        version.Confirm(1, time.GetTimestamp());
+        version.Confirm(new IdentityChanges(1, 0, []), time.GetTimestamp());
         var cache = new VersionedCache<int, string>(version, 10);
         var reading = new TaskCompletionSource<string?>();
         CancellationToken cancellationToken = TestContext.Current.CancellationToken;
         Task<string?> before = cache.LoadAsync(1, () => reading.Task, cancellationToken);
 
-        version.Advance(2);
+        version.Confirm(new IdentityChanges(2, 0, []), time.GetTimestamp());
         Task<string?> after = cache.LoadAsync(1, () => Task.FromResult<string?>("new"), cancellationToken);
         reading.SetResult("old");
 

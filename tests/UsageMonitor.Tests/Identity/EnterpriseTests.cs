@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Http.Json;
 using Microsoft.Extensions.DependencyInjection;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Identity;
@@ -101,6 +102,90 @@ public sealed class EnterpriseTests(IdentityFixture fixture, Engines engines) : 
             Assert.Contains(Permissions.EnterprisesWrite, detail, StringComparison.Ordinal);
         }
     }
+
+    [Fact]
+    public async Task Update_WhenSuspended_ShouldRefuseEveryCredentialUntilResumed()
+    {
+        LoginResponse admin = await Host.CreateEnterpriseAsync();
+        CreateApiKeyResponse key = await Host.CreateApiKeyAsync(admin, Permissions.UsageRead);
+        var login = new LoginRequest(admin.User.Email, IdentityHost.AdminPassword);
+
+        Assert.Equal("SUSPENDED", (await UpdateAsync("Example Ltd", "SUSPENDED")).Status);
+
+        foreach (string bearer in new[] { admin.AccessToken, key.ApiKey })
+        {
+            using HttpResponseMessage used = await Host.SendAsync(HttpMethod.Get, "/v1/usage", bearer);
+            await IdentityHost.AssertProblemAsync(used, 403, "enterprise_suspended");
+        }
+
+        using HttpResponseMessage refused = await Host.PostAsync("/v1/auth/login", login, null);
+        await IdentityHost.AssertProblemAsync(refused, 403, "enterprise_suspended");
+        EnterpriseSummary resumed = await UpdateAsync("Example and Sons", "ACTIVE");
+        Assert.Equal(("Example and Sons", "Asia/Kolkata"), (resumed.Name, resumed.TimeZone));
+        Assert.Equal(HttpStatusCode.OK, await Host.StatusAsync(HttpMethod.Get, "/v1/usage", admin.AccessToken));
+        Assert.Equal(HttpStatusCode.OK, await Host.StatusAsync(HttpMethod.Get, "/v1/usage", key.ApiKey));
+
+        async Task<EnterpriseSummary> UpdateAsync(string name, string status)
+        {
+            using HttpResponseMessage response = await PutAsync(admin.User.EnterpriseId!.Value, name, status);
+            return await IdentityHost.ReadAsync<EnterpriseSummary>(response, HttpStatusCode.OK);
+        }
+    }
+
+    [Fact]
+    public async Task Update_WhenItIsWrongOrThePlatformItself_ShouldBeRefused()
+    {
+        LoginResponse admin = await Host.CreateEnterpriseAsync();
+        Guid enterpriseId = admin.User.EnterpriseId!.Value;
+        (Guid Id, string Name, string Status, int Expected, string Code)[] wrong =
+        [
+            (enterpriseId, "", "ACTIVE", 400, "invalid_request"),
+            (enterpriseId, "a\nb", "ACTIVE", 400, "invalid_request"),
+            (enterpriseId, "Name", "DELETED", 400, "invalid_request"),
+            (Guid.NewGuid(), "Name", "ACTIVE", 404, "not_found"),
+            (Guid.Empty, "Name", "SUSPENDED", 404, "not_found"),
+        ];
+
+        foreach ((Guid id, string name, string status, int expected, string code) in wrong)
+        {
+            using HttpResponseMessage response = await PutAsync(id, name, status);
+            await IdentityHost.AssertProblemAsync(response, expected, code);
+        }
+    }
+
+    [Fact]
+    public async Task List_WhenReadPageByPage_ShouldFollowTheLinks()
+    {
+        for (int i = 0; i < 3; i++)
+        {
+            await Host.CreateEnterpriseAsync();
+        }
+
+        string token = (await Host.LoginOperatorAsync()).AccessToken;
+        var listed = new List<EnterpriseSummary>();
+        string? next = Path + "?limit=2";
+        while (next is not null)
+        {
+            using HttpResponseMessage page = await Host.SendAsync(HttpMethod.Get, next, token);
+            listed.AddRange(await IdentityHost.ReadAsync<EnterpriseSummary[]>(page, HttpStatusCode.OK));
+            next = page.Headers.TryGetValues("Link", out IEnumerable<string>? links)
+                ? links.Single().Split('<', '>')[1]
+                : null;
+        }
+
+        using HttpResponseMessage whole = await Host.SendAsync(HttpMethod.Get, Path, token);
+        EnterpriseSummary[] all = await IdentityHost.ReadAsync<EnterpriseSummary[]>(whole, HttpStatusCode.OK);
+        Assert.True(all.Length >= 3);
+        Assert.Equal(all.Select(one => one.EnterpriseId), listed.Select(one => one.EnterpriseId));
+    }
+
+    private async Task<HttpResponseMessage> PutAsync(Guid enterpriseId, string name, string status) =>
+        await Host.SendAsync(
+            HttpMethod.Put,
+            $"{Path}/{enterpriseId}",
+            (await Host.LoginOperatorAsync()).AccessToken,
+            JsonContent.Create(new UpdateEnterpriseRequest(name, status))
+        );
 
     [Fact]
     public async Task EnsureAsync_WhenSeveralInstancesStartAtOnce_ShouldMakeOneOperator()

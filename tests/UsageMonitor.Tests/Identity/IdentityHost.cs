@@ -12,6 +12,7 @@ using Microsoft.Extensions.Logging;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
+using UsageMonitor.Server.Identity.SecondFactors;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Tests.Fixtures;
 using Xunit;
@@ -27,6 +28,7 @@ internal sealed class IdentityHost : IAsyncDisposable
 
     private readonly WebApplication _app;
     private Task<LoginResponse>? _operator;
+    private DateTimeOffset _operatorUntil;
 
     private IdentityHost(WebApplication app)
     {
@@ -38,7 +40,9 @@ internal sealed class IdentityHost : IAsyncDisposable
 
     public IServiceProvider Services => _app.Services;
 
-    public static async Task<IdentityHost> StartAsync(TestDatabase database)
+    /// <param name="database">Its database; hosts over the same one are instances of one platform.</param>
+    /// <param name="time">Its clock; the system's unless told.</param>
+    public static async Task<IdentityHost> StartAsync(TestDatabase database, TimeProvider? time = null)
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
@@ -53,7 +57,7 @@ internal sealed class IdentityHost : IAsyncDisposable
             .Services.AddSingleton(database.Database)
             .AddSingleton(Engines.MasterKey)
             .AddSingleton(ServerSettings.Load(settings))
-            .AddSingleton(TimeProvider.System)
+            .AddSingleton(time ?? TimeProvider.System)
             .AddIdentityServices()
             .AddGatewayServices()
             .AddOpenApi();
@@ -61,6 +65,7 @@ internal sealed class IdentityHost : IAsyncDisposable
         app.UseGuard();
         app.MapOpenApi().RequirePermission(Permissions.Anonymous);
         app.MapAuthEndpoints().MapEnterpriseEndpoints().MapApiKeyEndpoints();
+        app.MapSecondFactorEndpoints().MapSecondFactorReset().MapOwnAccountEndpoints();
         app.MapGet("/v1/forgotten", () => "nobody should see this");
         app.MapPost("/v1/events", (HttpContext context) => context.GetCaller().ApiKeyId)
             .RequirePermission(Permissions.UsageWrite);
@@ -94,9 +99,18 @@ internal sealed class IdentityHost : IAsyncDisposable
             BaseAddress = new Uri(_app.Urls.First()),
         };
 
-    /// <summary>The operator, signed in once: checking a password is slow on purpose.</summary>
-    public Task<LoginResponse> LoginOperatorAsync() =>
-        LazyInitializer.EnsureInitialized(ref _operator, () => LoginAsync(OperatorEmail, OperatorPassword));
+    /// <summary>The operator, signed in once while the token is good: checking a password is slow on purpose.</summary>
+    public Task<LoginResponse> LoginOperatorAsync()
+    {
+        DateTimeOffset now = Services.GetRequiredService<TimeProvider>().GetUtcNow();
+        if (now >= _operatorUntil)
+        {
+            _operator = null;
+            _operatorUntil = now.AddSeconds(AccessTokens.LifetimeSeconds);
+        }
+
+        return LazyInitializer.EnsureInitialized(ref _operator, () => LoginAsync(OperatorEmail, OperatorPassword));
+    }
 
     public async Task<LoginResponse> LoginAsync(string email, string password)
     {

@@ -226,6 +226,8 @@ public sealed partial class RowLevelSecurityTests(TwoEnterprises two) : IClassFi
     [InlineData("sessions", "session_id")]
     [InlineData("refresh_tokens", "token_hash")]
     [InlineData("signing_keys", "private_key")]
+    [InlineData("account_links", "token_hash")]
+    [InlineData("mail_outbox", "message")]
     public async Task Pipeline_WhenItReadsCredentials_ShouldBeRefused(string table, string column)
     {
         await using NpgsqlCommand command = two.Database.Database.Pipeline.CreateCommand(

@@ -120,6 +120,7 @@ public sealed class EventReaderTests
             { Parsing.Event("\"eventTimestamp\":\"9999-12-31T23:59:59-23:59\""), "timestamp_in_future", "5 minutes" },
             { Parsing.Event("\"eventTimestamp\":\"2026-03-08T11:59:59.999999Z\""), "timestamp_too_old", "7 days" },
             { Parsing.Event("\"eventTimestamp\":\"0001-01-01T00:00:00+23:59\""), "timestamp_too_old", "7 days" },
+            { Parsing.Event($"\"eventId\":\"{Guid.Empty}\""), "invalid_field", "nil UUID" },
             { Parsing.Properties("[]"), "invalid_field", "properties must be an object" },
             { Parsing.Properties("\"{}\""), "invalid_field", "properties must be an object" },
             { Parsing.Properties(Nested(32)), "invalid_field", "32 levels" },

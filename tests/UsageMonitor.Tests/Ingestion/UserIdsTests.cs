@@ -45,6 +45,21 @@ public sealed class UserIdsTests
         Assert.Equal(fromText, UserIds.Resolve(s_dns, Encoding.UTF8.GetBytes(userId), out _));
     }
 
+    [Theory]
+    [InlineData("Ann.Rao@Example.COM", "ann.rao@example.com")]
+    [InlineData("ÅSA@example.com", "åsa@example.com")]
+    [InlineData("A\u030ASA@example.com", "åsa@example.com")]
+    [InlineData("Ann", "Ann")]
+    public void Resolve_WhenTheIdIsAnEmail_ShouldBeThePersonsWhoSignsInWithIt(string userId, string expected)
+    {
+        Guid fromText = UserIds.Resolve(s_dns, userId, out string? externalId);
+        Guid fromBytes = UserIds.Resolve(s_dns, Encoding.UTF8.GetBytes(userId), out string? externalIdOfBytes);
+
+        Assert.Equal((expected, expected), (externalId, externalIdOfBytes));
+        Assert.Equal(UserIds.FromExternal(s_dns, Encoding.UTF8.GetBytes(expected)), fromText);
+        Assert.Equal(fromText, fromBytes);
+    }
+
     [Fact]
     public void Resolve_WhenTheEnterpriseOrTheLengthDiffers_ShouldDiffer()
     {

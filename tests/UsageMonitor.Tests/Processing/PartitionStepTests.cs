@@ -67,6 +67,7 @@ public sealed class PartitionStepTests(Engines engines) : IAsyncLifetime
             s_zones.Select((zone, index) => _pipeline.AddEnterpriseAsync(zone, (short)(index % 2)))
         );
         var sent = new Dictionary<(Guid Enterprise, Guid Event), ParsedEvent>();
+        var attempts = new Dictionary<Guid, (Guid Enterprise, BlockedAttempt Attempt)>();
         long accepted = 0;
         long rejected = 0;
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
@@ -90,7 +91,16 @@ public sealed class PartitionStepTests(Engines engines) : IAsyncLifetime
             }
 
             int refused = random.Next(3);
-            await _pipeline.AppendAsync(enterprise, batch, refused);
+            List<BlockedAttempt> blocked =
+            [
+                .. Enumerable
+                    .Range(0, random.Next(4))
+                    .Select(i =>
+                        PipelineFixture.Attempt(NewEvent(random, enterprise), i % 2 == 0 ? Guid.NewGuid() : null)
+                    ),
+            ];
+            blocked.ForEach(attempt => attempts[attempt.ReceiptId] = (enterprise.EnterpriseId, attempt));
+            await _pipeline.AppendAsync(enterprise, batch, refused, blocked);
             accepted += batch.Count;
             rejected += refused;
         }
@@ -99,14 +109,64 @@ public sealed class PartitionStepTests(Engines engines) : IAsyncLifetime
         await Task.WhenAll([.. workers, saboteur]);
         await _pipeline.ProcessAllAsync();
 
-        List<(long, long, long, long, long)> ledger = await _pipeline.QueryAsync(
-            "SELECT sum(received)::bigint, sum(accepted)::bigint, sum(rejected)::bigint, sum(stored)::bigint, sum(duplicate)::bigint FROM usage_ledger",
-            row => (row.GetInt64(0), row.GetInt64(1), row.GetInt64(2), row.GetInt64(3), row.GetInt64(4))
+        List<(long, long, long, long, long, long)> ledger = await _pipeline.QueryAsync(
+            """
+            SELECT sum(received)::bigint, sum(accepted)::bigint, sum(rejected)::bigint, sum(blocked)::bigint, sum(stored)::bigint,
+                   sum(duplicate)::bigint
+              FROM usage_ledger
+            """,
+            row =>
+                (row.GetInt64(0), row.GetInt64(1), row.GetInt64(2), row.GetInt64(3), row.GetInt64(4), row.GetInt64(5))
         );
-        Assert.Equal([(accepted + rejected, accepted, rejected, sent.Count, accepted - sent.Count)], ledger);
+        long received = accepted + rejected + attempts.Count;
+        Assert.Equal([(received, accepted, rejected, attempts.Count, sent.Count, accepted - sent.Count)], ledger);
         await AssertStoredAsync(sent);
+        await AssertDecisionsAsync(attempts);
         await AssertAggregatesAsync(enterprises, sent);
         await AssertActiveUsersAsync(enterprises, sent);
+    }
+
+    [Fact]
+    public async Task RunAsync_WhenEverythingIsBlocked_ShouldKeepTheAttemptsAndCountNoUsage()
+    {
+        EnterpriseInfo enterprise = await _pipeline.AddEnterpriseAsync("Asia/Kolkata", 1);
+        var policy = Guid.NewGuid();
+        DateTimeOffset timestamp = new(2026, 3, 31, 23, 59, 59, TimeSpan.Zero);
+        DateTimeOffset decidedAt = new(2027, 8, 1, 0, 0, 0, 120, TimeSpan.Zero); // a month that has no partition yet
+        ParsedEvent tried = PipelineFixture.Event(Guid.NewGuid(), enterprise, "ana", "export", timestamp);
+        BlockedAttempt[] blocked =
+        [
+            PipelineFixture.Attempt(tried, policy, decidedAt),
+            PipelineFixture.Attempt(tried, policy, decidedAt), // a retry is another attempt
+        ];
+
+        await _pipeline.AppendAsync(enterprise, [], 0, blocked);
+        PartitionStep.Outcome outcome = await _pipeline.NewStep().RunAsync(1, default);
+        await _pipeline.ProcessAllAsync();
+
+        Assert.Equal((2, 0), (outcome.Events, outcome.Stored));
+        Assert.Equal([(0L, 0L, 0L)], await LedgerAsync());
+        List<(Guid, DateTime, int, long)> decisions = await _pipeline.QueryAsync(
+            "SELECT receipt_id, decided_at, segment_slot, segment_offset FROM decisions WHERE policy_version = 3 ORDER BY segment_slot",
+            row => (row.GetGuid(0), row.GetDateTime(1), row.GetInt32(2), row.GetInt64(3))
+        );
+        Assert.Equal(
+            blocked.Select((attempt, slot) => (attempt.ReceiptId, decidedAt.UtcDateTime, slot, 1L)),
+            decisions
+        );
+        foreach (
+            string table in new[]
+            {
+                "usage_events",
+                "usage_aggregates",
+                "user_usage_aggregates",
+                "active_user_sets",
+                "users",
+            }
+        )
+        {
+            Assert.Equal([0L], await _pipeline.QueryAsync($"SELECT count(*) FROM {table}", row => row.GetInt64(0)));
+        }
     }
 
     private static ParsedEvent NewEvent(Random random, EnterpriseInfo enterprise) =>
@@ -165,6 +225,41 @@ public sealed class PartitionStepTests(Engines engines) : IAsyncLifetime
             row => (row.GetGuid(0), row.GetGuid(1))
         );
         Assert.Equal(sent.Keys.Order(), stored.Order());
+    }
+
+    private async Task AssertDecisionsAsync(Dictionary<Guid, (Guid Enterprise, BlockedAttempt Attempt)> attempts)
+    {
+        List<(Guid, Guid, string, Guid, string, Guid?, DateTime)> decided = await _pipeline.QueryAsync(
+            "SELECT enterprise_id, receipt_id, code, event_id, feature_name, policy_id, event_timestamp FROM decisions",
+            row =>
+                (
+                    row.GetGuid(0),
+                    row.GetGuid(1),
+                    row.GetString(2),
+                    row.GetGuid(3),
+                    row.GetString(4),
+                    row.GetFieldValue<Guid?>(5),
+                    row.GetDateTime(6)
+                )
+        );
+        Assert.Equal(
+            attempts
+                .Values.Select(one =>
+                    (
+                        one.Enterprise,
+                        one.Attempt.ReceiptId,
+                        one.Attempt.Code,
+                        one.Attempt.Event.EventId,
+                        one.Attempt.Event.FeatureName,
+                        one.Attempt.PolicyId,
+                        DateTime.UnixEpoch.AddTicks(
+                            one.Attempt.Event.TimestampMicroseconds * TimeSpan.TicksPerMicrosecond
+                        )
+                    )
+                )
+                .OrderBy(row => row.ReceiptId),
+            decided.OrderBy(row => row.Item2)
+        );
     }
 
     private async Task AssertAggregatesAsync(

@@ -71,10 +71,32 @@ internal sealed class PipelineFixture : IAsyncDisposable
     }
 
     /// <summary>Appends one segment of one enterprise.</summary>
-    public Task AppendAsync(EnterpriseInfo enterprise, IEnumerable<ParsedEvent> events, int rejected = 0) =>
+    public Task AppendAsync(
+        EnterpriseInfo enterprise,
+        IEnumerable<ParsedEvent> events,
+        int rejected = 0,
+        IEnumerable<BlockedAttempt>? blocked = null
+    ) =>
         new PostgresEventLog(_appender, Engines.LogPartitions).AppendAsync(
-            [SegmentCodec.Encode(enterprise.LogPartition, [new SegmentCodec.Block(enterprise, [.. events], rejected)])],
+            [
+                SegmentCodec.Encode(
+                    enterprise.LogPartition,
+                    [new SegmentCodec.Block(enterprise, [.. events], rejected) { Blocked = [.. blocked ?? []] }]
+                ),
+            ],
             default
+        );
+
+    /// <summary>An attempt that a policy has refused, now or when told.</summary>
+    public static BlockedAttempt Attempt(ParsedEvent parsed, Guid? policyId, DateTimeOffset? decidedAt = null) =>
+        new(
+            parsed,
+            0,
+            ReceiptIds.Create(decidedAt ?? DateTimeOffset.UtcNow),
+            policyId is null ? "policy_default" : "policy_forbidden",
+            Guid.NewGuid(),
+            policyId,
+            policyId is null ? null : 3
         );
 
     /// <summary>Takes steps of all partitions until nothing is behind.</summary>

@@ -14,7 +14,7 @@ const output = join(web, "..", "wwwroot", "assets");
 
 const bundle = await build({
   absWorkingDir: assets,
-  entryPoints: ["page.ts", "overview.ts", "site.css"],
+  entryPoints: ["page.ts", "overview.ts", "passkeys.ts", "site.css"],
   outdir: output,
   bundle: true,
   write: false,

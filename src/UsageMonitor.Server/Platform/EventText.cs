@@ -1,10 +1,16 @@
 using System.Text;
 
-namespace UsageMonitor.Server.Ingestion;
+namespace UsageMonitor.Server.Platform;
 
-/// <summary>What the texts of an event may be.</summary>
+/// <summary>What the texts of an event may be: ids, names and types. Checks and policies are held to the same.</summary>
 internal static class EventText
 {
+    public const int UserIdCharactersMax = 128;
+    public const int NameCharactersMax = 100;
+
+    /// <summary>The type of an event that names none.</summary>
+    public const string EventTypeDefault = "use";
+
     public const string Control = "has control characters";
     private const int EchoedCharactersMax = 40;
 
@@ -43,6 +49,9 @@ internal static class EventText
             : blank ? "is blank"
             : null;
     }
+
+    /// <inheritdoc cref="Fault(ReadOnlySpan{byte}, int)"/>
+    public static string? Fault(string value, int charactersMax) => Fault(Encoding.UTF8.GetBytes(value), charactersMax);
 
     /// <summary>The beginning of a caller's text, for a message.</summary>
     public static string Echo(ReadOnlySpan<byte> utf8)

@@ -1,10 +1,9 @@
 using System.Globalization;
-using UsageMonitor.Server.Platform;
 
-namespace UsageMonitor.Server.Dashboard;
+namespace UsageMonitor.Server.Platform;
 
 /// <summary>A range of local days as queries ask for it: <c>from</c> inclusive, <c>to</c> exclusive; the last 30 days unless told.</summary>
-internal readonly record struct DateRange(DateOnly From, DateOnly To)
+internal readonly record struct LocalDays(DateOnly From, DateOnly To)
 {
     /// <summary>Days of one query.</summary>
     public const int DaysMax = 11_000;
@@ -17,7 +16,7 @@ internal readonly record struct DateRange(DateOnly From, DateOnly To)
     private static readonly DateOnly Latest = new(2200, 1, 1);
 
     /// <returns>The range, or null with what is wrong.</returns>
-    public static DateRange? Parse(
+    public static LocalDays? Parse(
         string? from,
         string? to,
         EnterpriseInfo enterprise,
@@ -46,7 +45,7 @@ internal readonly record struct DateRange(DateOnly From, DateOnly To)
             return null;
         }
 
-        return new DateRange(start, end);
+        return new LocalDays(start, end);
     }
 
     private static bool TryDate(string? text, DateOnly fallback, out DateOnly date)
