@@ -294,6 +294,9 @@ internal sealed class ServerHost : IAsyncDisposable
         // Its every miss while Redis is away would be an error with a stack trace; /health/ready and UsageSignal tell it.
         logging.AddFilter("Microsoft.Extensions.Caching", LogLevel.Critical);
 
+        // A cookie that anybody can send is no error of ours; the form is refused all the same.
+        logging.AddFilter("Microsoft.AspNetCore.Antiforgery", LogLevel.Critical);
+
         // Says at every start that it has warned: see EmbeddedCache.
         logging.AddFilter("ArgParser", LogLevel.Error);
     }

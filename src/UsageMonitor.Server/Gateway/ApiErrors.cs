@@ -29,6 +29,13 @@ internal sealed partial class ApiErrors(RequestDelegate next, ILogger<ApiErrors>
                 return;
             }
 
+            // The one character that JSON and addresses can carry and PostgreSQL's text cannot: NUL. It came from the caller.
+            if (exception is PostgresException { SqlState: PostgresErrorCodes.CharacterNotInRepertoire })
+            {
+                await context.WriteProblemAsync(400, "invalid_request", "A text has a NUL character in it.");
+                return;
+            }
+
             if (IsAway(exception))
             {
                 LogStoreAway(exception, context.Request.Method, context.Request.Path);

@@ -38,6 +38,7 @@ internal sealed record Answer(int Status, string Body, string? MediaType, string
 /// <summary>Sends requests just as written: no redirect, no cookie jar, and paths that nobody tidies up.</summary>
 internal sealed partial class Knocking : IDisposable
 {
+    private const int BodyBytesSentUnasked = 16 * 1024;
     private readonly HttpClient _client;
     private readonly Uri _address;
 
@@ -70,6 +71,9 @@ internal sealed partial class Knocking : IDisposable
             new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true }
         );
         using var request = new HttpRequestMessage(new HttpMethod(method), address) { Content = content };
+
+        // A server that refuses a large body need not read it, and cuts the connection; the client asks first.
+        request.Headers.ExpectContinue = content?.Headers.ContentLength > BodyBytesSentUnasked;
         foreach ((string name, string value) in headers)
         {
             request.Headers.TryAddWithoutValidation(name, value);
