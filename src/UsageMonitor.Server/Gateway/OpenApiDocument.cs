@@ -15,8 +15,15 @@ internal static class OpenApiDocument
 
     private static readonly (string Name, string Description)[] s_tags =
     [
-        ("Auth", "Sign in, refresh and check tokens."),
-        ("Platform", "What the platform's operator does: enterprises."),
+        ("Auth", "Sign in, refresh and check tokens; invitations and forgotten passwords."),
+        ("Own account", "One's own name, password, second factors and sessions."),
+        ("Platform", "What the platform's operator does: enterprises and keys."),
+        ("People", "Who signs in, what they may do, and their sessions."),
+        ("Roles", "Built-in and own roles, made of permissions."),
+        ("Groups", "Groups of people, and the roles they give."),
+        ("Security settings", "What an enterprise asks of those who sign in."),
+        ("Single sign-on", "The enterprise's own OpenID Connect providers."),
+        ("Provisioning", "SCIM 2.0 (RFC 7644): people and groups, kept by the enterprise's directory."),
         ("API keys", "The keys with which an enterprise's programs call."),
         ("Policies", "Who may use which feature when, and what was refused."),
         ("Usage", "Send usage events, and ask whether a user may use a feature."),

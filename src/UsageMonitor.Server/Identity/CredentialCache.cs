@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Text.Json.Serialization;
 using UsageMonitor.Server.Platform;
 using IPNetwork = System.Net.IPNetwork;
 
@@ -14,7 +15,8 @@ internal sealed record Credential(CredentialKind Kind, Caller Caller, bool IsSus
     /// <summary>Where an API key may be used from, or null: anywhere.</summary>
     public IReadOnlyList<IPNetwork>? Networks { get; init; }
 
-    /// <summary>Where the use of an API key is noted, or null.</summary>
+    /// <summary>Where this instance notes the use of an API key, or null.</summary>
+    [JsonIgnore]
     public ApiKeyUse? Use { get; init; }
 }
 
@@ -106,7 +108,7 @@ internal sealed class CredentialCache(
             && known.Caller.EnterpriseId == kept.EnterpriseId
         )
         {
-            return new Versioned<Credential>(kept.Version, known);
+            return new Versioned<Credential>(kept.Version, store.WithUse(known));
         }
 
         Credential? read = await store.ReadAsync(presented, bytes);

@@ -56,13 +56,20 @@ internal sealed class CredentialStore(
         }
 
         return await enterprises.FindAsync(caller.EnterpriseId, CancellationToken.None) is { } enterprise
-            ? new Credential(CredentialKind.ApiKey, caller, enterprise.IsSuspended, expiresAt)
-            {
-                Networks = networks,
-                Use = apiKeyUses.Of(caller.EnterpriseId, caller.ApiKeyId.Value),
-            }
+            ? WithUse(
+                new Credential(CredentialKind.ApiKey, caller, enterprise.IsSuspended, expiresAt) { Networks = networks }
+            )
             : null;
     }
+
+    /// <summary>A credential that another instance has read, with what is this instance's own.</summary>
+    public Credential WithUse(Credential credential) =>
+        credential.Caller.ApiKeyId is { } apiKeyId
+            ? credential with
+            {
+                Use = apiKeyUses.Of(credential.Caller.EnterpriseId, apiKeyId),
+            }
+            : credential;
 
     private const string FindCookie = "SELECT enterprise_id, session_id FROM sessions WHERE cookie_hash = $1";
 

@@ -1,4 +1,5 @@
 using UsageMonitor.Contracts;
+using UsageMonitor.Server.Gateway.RateLimits;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Policies;
@@ -14,6 +15,7 @@ internal static class CheckEndpoint
         routes
             .MapPost("/v1/usage/check", HandleAsync)
             .RequirePermission(Permissions.UsageCheck)
+            .CountsAsEvent()
             .WithTags("Usage")
             .WithName("CheckUsage")
             .WithSummary("Asks whether a user may use a feature now; with `checks`, up to 100 at once")

@@ -10,7 +10,7 @@ internal sealed class PoliciesUnavailableException(Exception? inner = null)
     : Exception("The access policies cannot be read at the moment. Retry.", inner);
 
 /// <summary>
-/// The enterprises' policies, compiled once a version. Read anew when identity has changed, which a change of policies, roles,
+/// The enterprises' policies, compiled once a version. Read anew when the enterprise's identity has changed, which a change of policies, roles,
 /// groups or people does on every instance; a hit takes no lock and allocates nothing.
 /// </summary>
 /// <remarks>
@@ -37,9 +37,16 @@ internal sealed partial class PolicySets(
 
     /// <param name="Set">As read.</param>
     /// <param name="Version">Of identity, from before the reading.</param>
+    /// <param name="LastChange">The enterprise's.</param>
     /// <param name="TriedAt">When it was last read, or that was tried.</param>
     /// <param name="FailingSince">When reading first failed after that, or null.</param>
-    private sealed record Entry(PolicySet Set, long Version, long TriedAt, long? FailingSince);
+    private sealed record Entry(
+        PolicySet Set,
+        long Version,
+        EnterpriseChange LastChange,
+        long TriedAt,
+        long? FailingSince
+    );
 
     /// <exception cref="PoliciesUnavailableException">They cannot be read, and what is known is too old.</exception>
     public ValueTask<PolicySet> FindAsync(EnterpriseInfo enterprise, CancellationToken cancellationToken) =>
@@ -56,7 +63,7 @@ internal sealed partial class PolicySets(
         if (_entries.TryGetValue(enterpriseId, out Entry? entry))
         {
             bool isGood =
-                (entry.FailingSince is null && version.Holds(entry.Version))
+                (entry.FailingSince is null && version.Holds(entry.Version, entry.LastChange))
                 || (time.GetElapsedTime(entry.TriedAt) < s_refresh && IsUsable(entry));
             set = isGood ? entry.Set : null;
         }
@@ -86,7 +93,13 @@ internal sealed partial class PolicySets(
             // Both from before the reading: a change meanwhile makes the entry look old rather than new.
             long current = version.Current;
             long startedAt = time.GetTimestamp();
-            var entry = new Entry(await ReadAsync(enterprise), current, startedAt, null);
+            var entry = new Entry(
+                await ReadAsync(enterprise),
+                current,
+                version.Of(enterpriseId),
+                startedAt,
+                null
+            );
             Keep(enterpriseId, entry);
             return entry;
         }

@@ -21,7 +21,7 @@ public sealed class PolicySetsTests(Engines engines) : IAsyncLifetime
         _pipeline = await PipelineFixture.CreateAsync(engines);
         _version = new IdentityVersion(_time);
         _sets = new PolicySets(_pipeline.Database, _version, _time, NullLogger<PolicySets>.Instance);
-        _version.Confirm(1, _time.GetTimestamp());
+        Confirm(1);
     }
 
     public ValueTask DisposeAsync() => _pipeline.DisposeAsync();
@@ -36,7 +36,7 @@ public sealed class PolicySetsTests(Engines engines) : IAsyncLifetime
 
         Pass(milliseconds: 100);
         Assert.Same(first, await FindAsync(enterprise)); // nobody has heard of it yet
-        _version.Advance(2);
+        Confirm(2);
         Assert.Same(first, await FindAsync(enterprise)); // read a moment ago
         Pass(milliseconds: PolicySets.RefreshMilliseconds);
         PolicySet second = await FindAsync(enterprise);
@@ -58,7 +58,7 @@ public sealed class PolicySetsTests(Engines engines) : IAsyncLifetime
         PolicySet last = await FindAsync(strict);
         PolicySet lastOfOpen = await FindAsync(open);
         await ExecuteAsync("ALTER TABLE policies RENAME TO policies_away");
-        _version.Advance(2);
+        Confirm(2);
 
         await Assert.ThrowsAsync<PoliciesUnavailableException>(() => FindAsync(unknown));
         for (int passed = 0; passed < PolicySets.StaleMilliseconds; passed += 1_000)
@@ -84,8 +84,11 @@ public sealed class PolicySetsTests(Engines engines) : IAsyncLifetime
     private void Pass(int milliseconds)
     {
         _time.Advance(TimeSpan.FromMilliseconds(milliseconds));
-        _version.Confirm(_version.Current, _time.GetTimestamp());
+        Confirm(_version.Current);
     }
+
+    private void Confirm(long version) =>
+        _version.Confirm(new IdentityChanges(version, version, []), _time.GetTimestamp());
 
     private Task ForbidAsync(EnterpriseInfo enterprise) =>
         ExecuteAsync(

@@ -146,7 +146,7 @@ internal sealed class Tenants(IServiceProvider services, string ownerConnectionS
 
     /// <summary>A session in a browser; the answer is the header <c>Cookie</c>.</summary>
     public async Task<string> SignInWithBrowserAsync(Person person) =>
-        BrowserSessions.CookieName
+        BrowserSessions.CookieName(new DefaultHttpContext().Request)
         + "="
         + await services
             .GetRequiredService<Sessions>()

@@ -94,7 +94,7 @@ public sealed partial class ApiKeyPageTests(ServerFixture fixture) : IClassFixtu
         public Browser(Uri address, string cookie)
         {
             var cookies = new CookieContainer();
-            cookies.Add(address, new Cookie(BrowserSessions.CookieName, cookie));
+            cookies.Add(address, new Cookie(BrowserSessions.CookieName(new DefaultHttpContext().Request), cookie));
             _address = address;
             _client = new HttpClient(new SocketsHttpHandler { CookieContainer = cookies }) { BaseAddress = address };
             _client.DefaultRequestHeaders.Add("Accept", "text/html");

@@ -26,7 +26,7 @@ internal sealed class PeopleChanges(
 )
 {
     private const string UpdatePerson = """
-        UPDATE users SET display_name = $3, updated_at = $4,
+        UPDATE users SET display_name = $3, updated_at = $4, deprovisioned_at = NULL,
                          deactivated_at = CASE WHEN $5 THEN NULL ELSE coalesce(deactivated_at, $4) END
         WHERE enterprise_id = $1 AND user_id = $2
         """;
@@ -133,13 +133,9 @@ internal sealed class PeopleChanges(
     // The row stays, without anything of the person but its id: usage counts by it.
     private const string ForgetPerson = """
         UPDATE users SET email = NULL, email_hash = NULL, password_hash = NULL, display_name = NULL, origin = NULL,
-                         password_changed_at = NULL, updated_at = $3, deactivated_at = $3
+                         password_changed_at = NULL, updated_at = $3, deactivated_at = $3, deprovisioned_at = NULL
         WHERE enterprise_id = $1 AND user_id = $2
         """;
-
-    private const string TakeRoles = "DELETE FROM user_roles WHERE enterprise_id = $1 AND user_id = $2";
-
-    private const string TakeGroups = "DELETE FROM group_members WHERE enterprise_id = $1 AND user_id = $2";
 
     /// <summary>Takes the person's sign-in away; their usage stays.</summary>
     /// <returns>204, or the problem.</returns>
@@ -157,10 +153,8 @@ internal sealed class PeopleChanges(
                 }
 
                 DateTimeOffset now = time.GetUtcNow();
-                object?[] key = [caller.EnterpriseId, userId];
-                await own.ExecuteAsync(ForgetPerson, [.. key, now], cancellationToken);
-                await own.ExecuteAsync(TakeRoles, key, cancellationToken);
-                await own.ExecuteAsync(TakeGroups, key, cancellationToken);
+                await own.ExecuteAsync(ForgetPerson, [caller.EnterpriseId, userId, now], cancellationToken);
+                await PersonTraces.ForgetAsync(own, caller.EnterpriseId, userId, cancellationToken);
                 await EndAccessAsync(own, caller.EnterpriseId, userId, now, cancellationToken);
                 return null;
             },

@@ -281,14 +281,7 @@ internal sealed class ScimUsers(Users users, TimeProvider time)
         object?[] row = [enterprise.EnterpriseId, person.UserId, time.GetUtcNow()];
         await transaction.ExecuteAsync(EndSessions, row, cancellationToken);
         await transaction.ExecuteAsync(Erase, row, cancellationToken);
-        foreach (string table in new[] { "user_roles", "group_members" })
-        {
-            await transaction.ExecuteAsync(
-                $"DELETE FROM {table} WHERE enterprise_id = $1 AND user_id = $2",
-                [enterprise.EnterpriseId, person.UserId],
-                cancellationToken
-            );
-        }
+        await PersonTraces.ForgetAsync(transaction, enterprise.EnterpriseId, person.UserId, cancellationToken);
     }
 
     // The enterprise must have a way in that its provisioning system, or who has taken it over, cannot close.

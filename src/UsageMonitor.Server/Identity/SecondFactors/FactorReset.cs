@@ -1,4 +1,4 @@
-using Npgsql;
+using UsageMonitor.Server.Identity.People;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Identity.SecondFactors;
@@ -6,10 +6,6 @@ namespace UsageMonitor.Server.Identity.SecondFactors;
 /// <summary>An administrator removes the factors of a person who has lost them.</summary>
 internal static class FactorReset
 {
-    private const string FindEmail = """
-        SELECT email FROM users WHERE enterprise_id = $1 AND user_id = $2 AND email IS NOT NULL FOR NO KEY UPDATE
-        """;
-
     private const string RemoveAll = """
         WITH totp AS (DELETE FROM totp_secrets WHERE enterprise_id = $1 AND user_id = $2),
              codes AS (DELETE FROM recovery_codes WHERE enterprise_id = $1 AND user_id = $2),
@@ -41,20 +37,19 @@ internal static class FactorReset
 
         EnterpriseInfo enterprise = (await enterprises.FindAsync(caller.EnterpriseId, cancellationToken))!;
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(caller.EnterpriseId, cancellationToken);
-        byte[]? sealedEmail;
-        await using (NpgsqlCommand find = own.Command(FindEmail, caller.EnterpriseId, userId))
+        if (await PersonRecord.ReadAsync(own, enterprise, userId, cancellationToken) is not { } person)
         {
-            sealedEmail = await find.ExecuteScalarAsync(cancellationToken) as byte[];
+            return PeopleRules.NotFound;
         }
 
-        if (sealedEmail is null)
+        // Else whoever may reset a password could take over somebody who may do more.
+        if (PeopleRules.WhyNotTouch(caller, person.Held) is { } refused)
         {
-            return Problems.Problem(404, "not_found", "Your enterprise has no such person.");
+            return refused;
         }
 
         await own.ExecuteAsync(RemoveAll, [caller.EnterpriseId, userId, time.GetUtcNow()], cancellationToken);
-        string email = Users.OpenEmail(enterprise.DataKey, caller.EnterpriseId, sealedEmail);
-        await notices.SendAsync(own, enterprise, email, AccountNotices.FactorsReset, cancellationToken);
+        await notices.SendAsync(own, enterprise, person.Email, AccountNotices.FactorsReset, cancellationToken);
         await version.CommitAsync(own, cancellationToken);
         return Results.NoContent();
     }

@@ -5,6 +5,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Gateway;
+using UsageMonitor.Server.Gateway.RateLimits;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Tests.Fixtures;
@@ -274,6 +275,7 @@ public sealed class ApiKeyLifeTests(ServerFixture fixture) : IClassFixture<Serve
                 return Task.CompletedTask;
             },
             fixture.Server.Services.GetRequiredService<Server.Identity.CredentialCache>(),
+            fixture.Server.Services.GetRequiredService<RateLimiter>(),
             NullLogger<Guard>.Instance
         );
         var context = new DefaultHttpContext { RequestServices = fixture.Server.Services };
