@@ -140,7 +140,11 @@ internal sealed class BrowserSessions(
         if (token is not null)
         {
             await EndCurrentAsync(context);
-            context.Response.Cookies.Append(CookieName(context.Request), token, Options(context, Sessions.BrowserLifetime));
+            context.Response.Cookies.Append(
+                CookieName(context.Request),
+                token,
+                Options(context, Sessions.BrowserLifetime)
+            );
             context.Response.Cookies.Delete(ChallengeCookieName, ChallengeOptions(context));
         }
     }

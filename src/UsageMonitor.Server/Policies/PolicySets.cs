@@ -93,13 +93,7 @@ internal sealed partial class PolicySets(
             // Both from before the reading: a change meanwhile makes the entry look old rather than new.
             long current = version.Current;
             long startedAt = time.GetTimestamp();
-            var entry = new Entry(
-                await ReadAsync(enterprise),
-                current,
-                version.Of(enterpriseId),
-                startedAt,
-                null
-            );
+            var entry = new Entry(await ReadAsync(enterprise), current, version.Of(enterpriseId), startedAt, null);
             Keep(enterpriseId, entry);
             return entry;
         }
