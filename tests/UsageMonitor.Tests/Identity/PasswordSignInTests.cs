@@ -31,37 +31,6 @@ public sealed class PasswordSignInTests(IdentityFixture fixture) : IClassFixture
         Assert.Equal(replaced, await HashAsync(admin));
     }
 
-    [Fact]
-    public async Task Login_WhenPasswordsAreOff_ShouldSaySoOnlyToWhoKnowsThePassword()
-    {
-        LoginResponse admin = await fixture.Host.CreateEnterpriseAsync();
-        await ExecuteAsync(
-            "UPDATE enterprises SET password_sign_in = false WHERE enterprise_id = $1",
-            admin.User.EnterpriseId!.Value
-        );
-        await ExecuteAsync("UPDATE identity_version SET version = version + 1");
-
-        await Fixtures.Eventually.TrueAsync(
-            async () =>
-            {
-                using HttpResponseMessage right = await fixture.Host.PostAsync(
-                    "/v1/auth/login",
-                    new LoginRequest(admin.User.Email, IdentityHost.AdminPassword),
-                    null
-                );
-                await IdentityHost.AssertProblemAsync(right, 403, "password_sign_in_off");
-                return true;
-            },
-            "passwords are off"
-        );
-        using HttpResponseMessage wrong = await fixture.Host.PostAsync(
-            "/v1/auth/login",
-            new LoginRequest(admin.User.Email, "not the password"),
-            null
-        );
-        await IdentityHost.AssertProblemAsync(wrong, 401, "invalid_credentials");
-    }
-
     private async Task<string> HashAsync(LoginResponse person) =>
         (string)(await ExecuteAsync("SELECT password_hash FROM users WHERE user_id = $1", person.User.UserId))!;
 
