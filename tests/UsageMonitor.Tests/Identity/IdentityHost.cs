@@ -42,7 +42,12 @@ internal sealed class IdentityHost : IAsyncDisposable
 
     /// <param name="database">Its database; hosts over the same one are instances of one platform.</param>
     /// <param name="time">Its clock; the system's unless told.</param>
-    public static async Task<IdentityHost> StartAsync(TestDatabase database, TimeProvider? time = null)
+    /// <param name="more">Settings beside the operator's.</param>
+    public static async Task<IdentityHost> StartAsync(
+        TestDatabase database,
+        TimeProvider? time = null,
+        params (string Key, string Value)[] more
+    )
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
@@ -51,6 +56,7 @@ internal sealed class IdentityHost : IAsyncDisposable
             .AddInMemoryCollection([
                 new("USAGEMONITOR_OPERATOR_EMAIL", OperatorEmail),
                 new("USAGEMONITOR_OPERATOR_PASSWORD", OperatorPassword),
+                .. more.Select(one => new KeyValuePair<string, string?>(one.Key, one.Value)),
             ])
             .Build();
         builder

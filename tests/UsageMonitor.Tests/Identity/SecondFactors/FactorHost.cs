@@ -17,6 +17,9 @@ namespace UsageMonitor.Tests.Identity.SecondFactors;
 /// <summary>A database and a server whose clock the tests turn, for the tests of a class.</summary>
 public sealed class FactorFixture(Engines engines) : IAsyncLifetime
 {
+    /// <summary>Where people see it: passkeys are made for this address, whatever address a request came to.</summary>
+    internal const string PublicUrl = "https://usage.example";
+
     internal FakeTimeProvider Time { get; } = new(new DateTimeOffset(2026, 11, 23, 12, 0, 0, TimeSpan.Zero));
 
     internal TestDatabase Database { get; private set; } = null!;
@@ -26,7 +29,16 @@ public sealed class FactorFixture(Engines engines) : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         Database = await engines.CloneAsync();
-        Host = await IdentityHost.StartAsync(Database, Time);
+        // A mail server that nobody is: mails stay in the outbox, where the tests read them.
+        Host = await IdentityHost.StartAsync(
+            Database,
+            Time,
+            ("PublicUrl", PublicUrl),
+            ("Smtp:Host", "127.0.0.1"),
+            ("Smtp:Port", "1"),
+            ("Smtp:Security", "None"),
+            ("Smtp:From", "usage-monitor@example.com")
+        );
     }
 
     public async ValueTask DisposeAsync()

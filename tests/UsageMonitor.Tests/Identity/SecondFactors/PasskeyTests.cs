@@ -12,7 +12,7 @@ public sealed class PasskeyTests(FactorFixture fixture) : IClassFixture<FactorFi
 {
     private const string PasskeysPath = FactorPerson.Factors + "/passkeys";
 
-    private string Origin => fixture.Host.Client.BaseAddress!.GetLeftPart(UriPartial.Authority);
+    private const string Origin = FactorFixture.PublicUrl;
 
     [Fact]
     public async Task Answer_WhenThePasskeySigns_ShouldSignInOnce()
@@ -318,7 +318,7 @@ public sealed class PasskeyTests(FactorFixture fixture) : IClassFixture<FactorFi
         Assert.Equal((domain, true, false), (party.Domain, party.Is(origin), party.Is("https://elsewhere.example")));
     }
 
-    private async Task<SoftwareAuthenticator> AddAsync(FactorPerson person)
+    private static async Task<SoftwareAuthenticator> AddAsync(FactorPerson person)
     {
         PasskeyOptionsResponse options = await person.SendAsync<PasskeyOptionsResponse>(
             HttpMethod.Post,
