@@ -43,7 +43,11 @@ internal sealed class CredentialCache(
         CredentialsMax,
         static (_, credential) => credential.Caller.EnterpriseId
     );
-    private readonly ConcurrentDictionary<CredentialHash, DateTimeOffset> _refused = new();
+    private readonly ConcurrentDictionary<CredentialHash, Refusal> _refused = new();
+
+    /// <param name="Until">When it is forgotten in any case.</param>
+    /// <param name="Known">The newest change when it was asked for; with the next it may be good, as when a person is reactivated.</param>
+    private sealed record Refusal(DateTimeOffset Until, long Known);
 
     /// <summary>False: not known, ask <see cref="FindAsync"/>. True with null: known to be refused.</summary>
     public bool TryGet(in PresentedCredential presented, out Credential? credential)
@@ -76,6 +80,7 @@ internal sealed class CredentialCache(
             return known;
         }
 
+        long newest = version.Known;
         Credential? found = await _good.LoadAsync(
             hash,
             current => ReadAsync(presented, hash, current),
@@ -88,7 +93,7 @@ internal sealed class CredentialCache(
                 _refused.Clear();
             }
 
-            _refused[hash] = time.GetUtcNow() + RefusedFor;
+            _refused[hash] = new Refusal(time.GetUtcNow() + RefusedFor, newest);
         }
 
         return Usable(found, presented.Kind);
@@ -129,7 +134,10 @@ internal sealed class CredentialCache(
         }
 
         credential = null;
-        return !_refused.IsEmpty && _refused.TryGetValue(hash, out DateTimeOffset until) && time.GetUtcNow() < until;
+        return !_refused.IsEmpty
+            && _refused.TryGetValue(hash, out Refusal? refusal)
+            && refusal.Known == version.Known
+            && time.GetUtcNow() < refusal.Until;
     }
 
     private Credential? Usable(Credential? credential, CredentialKind kind) =>

@@ -29,15 +29,20 @@ internal sealed class SignOnPeople(
         CancellationToken cancellationToken
     )
     {
-        try
-        {
-            return await TryAsync(begun, state, vouched, cancellationToken);
-        }
-        catch (EmailTakenException)
-        {
-            // By the same person in another tab, and then they are found the second time; or by another enterprise.
-        }
+        SignOnResult first = await TryOnceAsync(begun, state, vouched, cancellationToken);
+        return first.Failure is SignOnFailure.AddressNotUsable or SignOnFailure.LinkedToAnother
+            // By the same person in another tab, perhaps, and then they are found the second time.
+            ? await TryOnceAsync(begun, state, vouched, cancellationToken)
+            : first;
+    }
 
+    private async Task<SignOnResult> TryOnceAsync(
+        SignOnState begun,
+        string state,
+        VouchedPerson vouched,
+        CancellationToken cancellationToken
+    )
+    {
         try
         {
             return await TryAsync(begun, state, vouched, cancellationToken);
