@@ -14,6 +14,7 @@ public sealed class DatabaseLoginTests(TwoEnterprises two) : IClassFixture<TwoEn
     private static readonly Dictionary<string, string> s_notOfAnEnterprise = new()
     {
         ["signing_keys"] = "the platform's; the private half is sealed by the master key",
+        ["platform_keys"] = "which master key wraps the root key; wrapped",
         ["identity_version"] = "one number",
         ["log_partitions"] = "counters of the whole log",
         ["log_positions"] = "counters of the whole log",
@@ -27,6 +28,10 @@ public sealed class DatabaseLoginTests(TwoEnterprises two) : IClassFixture<TwoEn
         ["api_keys.known_credential"] = "who holds the hash may see the row",
         ["users.known_credential"] = "who holds the hash may see the row",
         ["sessions.known_credential"] = "who holds the hash may see the row",
+        ["account_links.known_credential"] = "who holds the hash may see the row",
+        ["passkeys.known_credential"] = "who names the passkey may see its public half",
+        ["identity_providers.known_provider"] = "who names the provider may begin to sign in by it",
+        ["identity_provider_domains.known_domain"] = "whose address is of the domain is sent to its provider",
         ["refresh_tokens.known_credential"] = "who holds the hash may see the row",
     };
 

@@ -319,8 +319,8 @@ public sealed class InputTests(TenantsFixture fixture) : IClassFixture<TenantsFi
         }
 
         if (
-            answer.Header("Set-Cookie")?.Contains("evil", StringComparison.Ordinal) == true
-            || answer.Headers.Contains("\nevil", StringComparison.Ordinal)
+            answer.Headers.Contains("\nevil", StringComparison.Ordinal)
+            || answer.Headers.Contains("Set-Cookie: evil", StringComparison.Ordinal)
         )
         {
             wrong.Add($"{what}: comes back as a header");

@@ -15,11 +15,21 @@ namespace UsageMonitor.Tests.Security;
 /// </remarks>
 internal sealed partial class RowGenerator
 {
+    private const string Document =
+        "'{\"principals\":{\"users\":[],\"roles\":[],\"groups\":[],\"apiKeys\":[]},\"features\":[],\"actions\":[],"
+        + "\"conditions\":{\"weekdays\":[],\"networks\":[],\"eventTypes\":[]}}'";
+
     /// <summary>Values that the catalog does not tell, as SQL; <c>$1</c> is the enterprise, <c>$2</c> a number that grows.</summary>
     private static readonly Dictionary<string, string> s_samples = new()
     {
         ["enterprises.time_zone"] = "'Asia/Kolkata'",
-        ["users.user_id"] = "gen_random_uuid()",
+        ["policies.document"] = Document,
+        ["policy_versions.document"] = Document,
+        ["identity_providers.role_mapping"] = "'[]'",
+        // A receipt's id is a UUIDv7 of the instant, to the millisecond.
+        ["decisions.decided_at"] = "'2026-03-10 12:00:00Z'",
+        ["decisions.receipt_id"] =
+            "(lpad(to_hex(1773144000000), 12, '0') || '7' || substr(md5($2::text), 1, 3) || '8' || substr(md5($1::text), 1, 15))::uuid",
     };
 
     private readonly string _connectionString;
@@ -259,6 +269,12 @@ internal sealed partial class RowGenerator
                 string order = string.Join(", ", reference.Referenced);
                 return $"(SELECT {reference.Referenced[place]} FROM {reference.Table}{scope} ORDER BY {order} LIMIT 1)";
             }
+        }
+
+        // Whoever it is about is a person of the enterprise: the first there was.
+        if (column is { Name: "user_id", Type: "uuid" } && table.Name is not "users" and not "usage_events")
+        {
+            return "coalesce((SELECT user_id FROM users WHERE enterprise_id = $1 ORDER BY created_at LIMIT 1), gen_random_uuid())";
         }
 
         if (column.Words is [var word, ..])

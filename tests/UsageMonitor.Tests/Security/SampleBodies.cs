@@ -16,9 +16,11 @@ namespace UsageMonitor.Tests.Security;
 /// 2xx, so that the test is not one of bad requests.
 /// </para>
 /// <para>
-/// Placeholders: <c>user_id</c> (an analyst of one's own), <c>admin_id</c> (the one who calls), <c>session_id</c> (another of
-/// the caller's), <c>api_key_id</c>, <c>group_id</c>, <c>role_name</c>, <c>enterprise_id</c>, and the last column of the key of every
+/// Placeholders: <c>user_id</c> and <c>email</c> (an analyst of one's own), <c>admin_id</c> (the one who calls), <c>session_id</c> (another of
+/// the caller's), <c>api_key_id</c>, <c>group_id</c>, <c>scim_group_id</c>, <c>role_name</c>, <c>spare_role_name</c> (nobody's), <c>enterprise_id</c>, and the last column of the key of every
 /// other table (<c>policy_id</c>, say), a row of which <see cref="RowGenerator"/> has made; <c>new</c> is a word nobody has used.
+/// With <c>any:</c> before it the place takes whatever id is put there, since it is a name that the enterprise gives and not a
+/// reference: the answer may then be 2xx, but must still be the same for another's id as for no one's.
 /// </para>
 /// <para>
 /// A route needs no line when it has one parameter and no body, or no id at all: which ids fit is then found by trying.
@@ -31,9 +33,6 @@ internal static partial class SampleBodies
     /// <param name="Path">The pattern's parameters in their order, as names of placeholders.</param>
     internal sealed record Sample(string? Json, params string[] Path)
     {
-        /// <summary>Why an id that is not one's own is answered with 2xx: it is a name that the enterprise gives, not a reference.</summary>
-        public string? TakesAnyId { get; init; }
-
         /// <summary>Why even one's own ids are not answered with 2xx here: another proof is needed that the test cannot give.</summary>
         public string? OwnFails { get; init; }
 
@@ -59,17 +58,87 @@ internal static partial class SampleBodies
         }
     }
 
+    private const string Described = "it names a part of the protocol and no row";
+
+    private const string Provider =
+        """{"name":"{{new}}","issuer":"https://login.walls.example","clientId":"a client","domains":["{{new}}.example"],"defaultRoles":["{{role_name}}"]}""";
+
+    private const string Policy = """
+        {"name":"{{new}}","effect":"FORBID","features":["login"],
+         "principals":{"users":["{{any:user_id}}"],"roles":["{{role_name}}"],"groups":["{{group_id}}"],"apiKeys":["{{api_key_id}}"]}}
+        """;
+
+    private const string Group = """
+        {"schemas":["urn:ietf:params:scim:schemas:core:2.0:Group"],"displayName":"{{new}}","members":[{"value":"{{user_id}}"}]}
+        """;
+
     private static readonly Dictionary<string, Sample> s_samples = new()
     {
-        ["POST /v1/usage/events"] = new("""{"userId":"{{user_id}}","featureName":"login","eventId":"{{event_id}}"}""")
-        {
-            TakesAnyId =
-                "an event's user and id are the sender's own names for them, kept under the sender's enterprise",
-        },
+        // Sending and asking: users and events are the sender's own names for them, kept under the sender's enterprise.
+        ["POST /v1/usage/events"] = new(
+            """{"userId":"{{any:user_id}}","featureName":"login","eventId":"{{any:event_id}}"}"""
+        ),
+        ["POST /v1/usage/check"] = new("""{"checks":[{"userId":"{{any:user_id}}","featureName":"login"}]}"""),
         ["GET /v1/dashboard/users/{userId}/analytics"] = new(null, "user_id")
         {
             OwnFails = "nobody has used anything yet",
         },
+        // API keys.
+        ["PUT /v1/admin/api-keys/{id:guid}"] = new("""{"name":"{{new}}"}""", "api_key_id"),
+        ["POST /v1/admin/api-keys/{id:guid}/rotate"] = new("""{"overlapHours":1}""", "api_key_id"),
+        // People.
+        ["POST /v1/admin/users"] = new("""{"email":"{{new}}@walls.example","roles":["{{role_name}}"]}"""),
+        ["PUT /v1/admin/users/{userId:guid}"] = new("""{"roles":["{{role_name}}"],"active":true}""", "user_id"),
+        ["POST /v1/admin/users/{userId:guid}/invitation"] = new(null, "user_id")
+        {
+            OwnFails = "only who has not joined is invited again",
+        },
+        ["DELETE /v1/admin/users/{userId:guid}/sessions/{sessionId:guid}"] = new(null, "admin_id", "session_id"),
+        ["POST /people"] = new("""{"email":"{{new}}@walls.example","roles":"{{role_name}}"}"""),
+        ["POST /people/{userId:guid}"] = new("""{"roles":"{{role_name}}"}""", "user_id"),
+        ["POST /people/{userId:guid}/sessions/{sessionId:guid}/end"] = new(null, "admin_id", "session_id"),
+        ["PUT /v1/platform/enterprises/{enterpriseId:guid}"] = new("""{"name":"{{new}}"}""", "enterprise_id"),
+        // Roles and groups.
+        ["PUT /v1/admin/roles/{roleName}"] = new("""{"permissions":["usage:read"]}""", "role_name"),
+        ["DELETE /v1/admin/roles/{roleName}"] = new(null, "spare_role_name"),
+        ["POST /v1/admin/groups"] = new("""{"name":"{{new}}","roles":["{{role_name}}"]}"""),
+        ["PUT /v1/admin/groups/{groupId:guid}"] = new("""{"name":"{{new}}","roles":["{{role_name}}"]}""", "group_id"),
+        ["PUT /v1/admin/groups/{groupId:guid}/members/{userId:guid}"] = new(null, "group_id", "user_id"),
+        ["DELETE /v1/admin/groups/{groupId:guid}/members/{userId:guid}"] = new(null, "group_id", "user_id"),
+        // Single sign-on.
+        ["POST /v1/admin/identity-providers"] = new(Provider),
+        ["PUT /v1/admin/identity-providers/{providerId:guid}"] = new(Provider, "provider_id"),
+        // Policies.
+        ["POST /v1/admin/policies"] = new(Policy),
+        ["PUT /v1/admin/policies/{id:guid}"] = new(Policy, "policy_id"),
+        ["POST /v1/admin/policies/simulate"] = new($$"""{"policy":{{Policy}},"replaces":"{{"{{policy_id}}"}}"}"""),
+        // Provisioning.
+        ["POST /scim/v2/Users"] = new(
+            """{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"{{new}}@walls.example"}"""
+        ),
+        ["PUT /scim/v2/Users/{id}"] = new(
+            """{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"{{any:email}}"}""",
+            "user_id"
+        ),
+        ["PATCH /scim/v2/Users/{id}"] = new(
+            """{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"replace","path":"active","value":true}]}""",
+            "user_id"
+        ),
+        ["POST /scim/v2/Groups"] = new(Group),
+        ["PUT /scim/v2/Groups/{id}"] = new(Group, "scim_group_id"),
+        ["PATCH /scim/v2/Groups/{id}"] = new(
+            """
+            {"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+             "Operations":[{"op":"add","path":"members","value":[{"value":"{{user_id}}"}]}]}
+            """,
+            "scim_group_id"
+        ),
+        ["GET /scim/v2/Groups/{id}"] = new(null, "scim_group_id"),
+        ["DELETE /scim/v2/Groups/{id}"] = new(null, "scim_group_id"),
+        ["GET /scim/v2/ResourceTypes/{id}"] = new(null, "user_id") { OwnFails = Described },
+        ["GET /scim/v2/Schemas/{id}"] = new(null, "user_id") { OwnFails = Described },
+        ["GET /scim/v2/{**other}"] = new(null, "user_id") { OwnFails = Described },
+        ["POST /scim/v2/{**other}"] = new("{}", "user_id") { OwnFails = Described },
     };
 
     /// <summary>The request for a route, or null: none is written down.</summary>
@@ -83,6 +152,6 @@ internal static partial class SampleBodies
     public static string Missing(Route route, string why) =>
         $"{route.Name}: {why}. Add a line for it to s_samples in tests/UsageMonitor.Tests/Security/SampleBodies.cs; its top says how.";
 
-    [GeneratedRegex(@"\{\{(\w+)\}\}")]
+    [GeneratedRegex(@"\{\{((?:any:)?\w+)\}\}")]
     private static partial Regex Placeholder();
 }

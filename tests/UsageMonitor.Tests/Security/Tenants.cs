@@ -20,7 +20,7 @@ internal sealed record Tenant(Guid EnterpriseId, byte[] DataKey, string Marker, 
 
     /// <summary>
     /// What a path or a body can name, by the name of the column: <c>user_id</c> (not the admin), <c>admin_id</c>, <c>api_key_id</c>,
-    /// <c>session_id</c> (the admin's second), <c>group_id</c>, <c>role_name</c>, and one of every other table.
+    /// <c>session_id</c> (the admin's second), <c>group_id</c>, <c>scim_group_id</c>, <c>role_name</c>, and one of every other table.
     /// </summary>
     public IReadOnlyDictionary<string, string> Ids { get; init; } = new Dictionary<string, string>();
 }
@@ -77,18 +77,20 @@ internal sealed class Tenants(IServiceProvider services, string ownerConnectionS
         );
         var groupId = Guid.NewGuid();
         string role = tenant.Marker + "-role";
-        string mail = tenant.Marker + "-group";
+        string group = tenant.Marker + "-group";
         await ExecuteAsync(
             tenant.EnterpriseId,
             "INSERT INTO roles VALUES ($1, $2, $3, now(), now())",
             role,
             $"What {tenant.Marker} does"
         );
+        string spare = tenant.Marker + "-spare";
+        await ExecuteAsync(tenant.EnterpriseId, "INSERT INTO roles VALUES ($1, $2, '', now(), now())", spare);
         await ExecuteAsync(
             tenant.EnterpriseId,
             "INSERT INTO groups (enterprise_id, group_id, group_name, created_at, updated_at) VALUES ($1, $2, $3, now(), now())",
             groupId,
-            mail
+            group
         );
         await ExecuteAsync(
             tenant.EnterpriseId,
@@ -96,15 +98,27 @@ internal sealed class Tenants(IServiceProvider services, string ownerConnectionS
             groupId,
             member.UserId
         );
+        await ExecuteAsync(tenant.EnterpriseId, "INSERT INTO group_roles VALUES ($1, $2, $3)", groupId, role);
+        var provisionedId = Guid.NewGuid();
+        await ExecuteAsync(
+            tenant.EnterpriseId,
+            "INSERT INTO groups (enterprise_id, group_id, group_name, origin, created_at, updated_at) "
+                + "VALUES ($1, $2, $3, 'SCIM', now(), now())",
+            provisionedId,
+            tenant.Marker + "-provisioned"
+        );
         _rows ??= await RowGenerator.LoadAsync(ownerConnectionString, CancellationToken);
         var ids = new Dictionary<string, string>(
             await _rows.FillAsync(tenant.EnterpriseId, tenant.Marker, optional: false, CancellationToken)
         )
         {
             ["user_id"] = member.UserId.ToString(),
+            ["email"] = member.Email,
             ["admin_id"] = tenant.Admin.UserId.ToString(),
             ["group_id"] = groupId.ToString(),
+            ["scim_group_id"] = provisionedId.ToString(),
             ["role_name"] = role,
+            ["spare_role_name"] = spare,
             ["enterprise_id"] = tenant.EnterpriseId.ToString(),
         };
         await SignInAsync(tenant.Admin);
@@ -117,6 +131,11 @@ internal sealed class Tenants(IServiceProvider services, string ownerConnectionS
             tenant.EnterpriseId,
             "SELECT api_key_id::text FROM api_keys WHERE enterprise_id = $1 AND key_hash = $2",
             Sessions.HashOf(tenant.ApiKey)
+        );
+        // Just now they have shown who they are: what asks for that is tried, too.
+        await ExecuteAsync(
+            tenant.EnterpriseId,
+            "UPDATE sessions SET proven_at = now(), second_factor = 'passkey' WHERE enterprise_id = $1"
         );
         return tenant with { Ids = ids };
     }

@@ -104,6 +104,7 @@ internal static class ScimJson
                 new JsonDocumentOptions { MaxDepth = DepthMax },
                 context.RequestAborted
             );
+            CheckNames(document.RootElement);
             return document.RootElement.ValueKind == JsonValueKind.Object
                 ? document.RootElement.Clone()
                 : throw ScimException.InvalidSyntax("The body must be a JSON object.");
@@ -115,6 +116,34 @@ internal static class ScimJson
         catch (BadHttpRequestException exception) when (exception.StatusCode == StatusCodes.Status413PayloadTooLarge)
         {
             throw new ScimException(413, null, $"The body may have {BodyBytesMax} bytes at most.");
+        }
+    }
+
+    // A name with half of a surrogate pair parses, and throws when it is read.
+    private static void CheckNames(JsonElement value)
+    {
+        if (value.ValueKind == JsonValueKind.Array)
+        {
+            foreach (JsonElement element in value.EnumerateArray())
+            {
+                CheckNames(element);
+            }
+        }
+        else if (value.ValueKind == JsonValueKind.Object)
+        {
+            foreach (JsonProperty property in value.EnumerateObject())
+            {
+                try
+                {
+                    _ = property.Name;
+                }
+                catch (InvalidOperationException)
+                {
+                    throw ScimException.InvalidSyntax("The body has a name that is none.");
+                }
+
+                CheckNames(property.Value);
+            }
         }
     }
 
