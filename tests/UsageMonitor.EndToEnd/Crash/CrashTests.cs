@@ -107,12 +107,7 @@ public sealed class CrashTests(ITestOutputHelper output)
         {
             string name = $"crash-{enterprises.Count}";
             Tenant tenant = await platform.CreateTenantAsync(name, zone);
-            using Api admin = await Api.SignInAsync(server.Address, tenant.AdminEmail, tenant.AdminPassword);
-            await admin.SendAsync<PolicyResponse>(
-                HttpMethod.Post,
-                "/v1/admin/policies",
-                new PolicyRequest("Nobody", "FORBID", Features: [CrashEvent.ForbiddenFeature])
-            );
+            await CrashPolicy.ForbidAsync(server.Address, tenant);
             enterprises.Add(new SentEvents(tenant));
         }
 

@@ -28,7 +28,17 @@ public sealed class RealDataTests(ITestOutputHelper output)
         (IReadOnlyList<ActivityFile> files, string source) = ActivityFile.FindOrMake(folder);
         output.WriteLine($"The activity is {source}.");
         Assert.Equal(s_zones.Length, files.Count);
-        await using ServerProcess server = await ServerProcess.StartReadyAsync(new(folder.File("data"), Ports.Free()));
+        await using ServerProcess server = await ServerProcess.StartReadyAsync(
+            new(folder.File("data"), Ports.Free())
+            {
+                // It asks for thousands of numbers as fast as it can.
+                Settings = new Dictionary<string, string>
+                {
+                    ["RateLimits__RequestsPerSecondPerCaller"] = "1000000",
+                    ["RateLimits__RequestsPerSecondPerEnterprise"] = "1000000",
+                },
+            }
+        );
         List<Imported> imported = await CreateAsync(server, files);
 
         await ImportAsync(server, folder, imported, "import");

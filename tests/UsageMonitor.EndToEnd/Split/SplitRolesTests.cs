@@ -47,7 +47,9 @@ public sealed class SplitRolesTests(ITestOutputHelper output)
             foreach (string zone in s_zones)
             {
                 string name = $"split-{enterprises.Count}";
-                enterprises.Add(new SentEvents(await operatorApi.CreateTenantAsync(name, zone)));
+                Tenant tenant = await operatorApi.CreateTenantAsync(name, zone);
+                await CrashPolicy.ForbidAsync(platform.Address, tenant);
+                enterprises.Add(new SentEvents(tenant));
             }
         }
 
