@@ -139,7 +139,10 @@ public sealed partial class SecurityDocTests
     [GeneratedRegex(@"^\d{1,2}\.\d{1,2}\.\d{1,2}$", RegexOptions.CultureInvariant)]
     private static partial Regex RequirementId();
 
-    [GeneratedRegex(@"^`[A-Za-z0-9]+\.[A-Za-z0-9_]+`(, `[A-Za-z0-9]+\.[A-Za-z0-9_]+`)*$", RegexOptions.CultureInvariant)]
+    [GeneratedRegex(
+        @"^`[A-Za-z0-9]+\.[A-Za-z0-9_]+`(, `[A-Za-z0-9]+\.[A-Za-z0-9_]+`)*$",
+        RegexOptions.CultureInvariant
+    )]
     private static partial Regex OnlyTests();
 
     [GeneratedRegex(@"(?<class>[A-Za-z0-9]+)\.(?<method>[A-Za-z0-9_]+)", RegexOptions.CultureInvariant)]
