@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
 using Npgsql;
-using UsageMonitor.Contracts;
 using UsageMonitor.EndToEnd.Fixtures;
 using Xunit;
 
