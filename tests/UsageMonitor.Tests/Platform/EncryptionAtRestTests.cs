@@ -69,7 +69,7 @@ public sealed partial class EncryptionAtRestTests : IDisposable
         Assert.Contains(controls, place => place.Contains("/base/", StringComparison.Ordinal));
         Assert.Contains(controls, place => place.Contains("/pg_wal/", StringComparison.Ordinal));
         Assert.Contains(controls, place => place.StartsWith("table usage_events", StringComparison.Ordinal));
-        Assert.Equal(13, _secrets.Count);
+        Assert.Equal(18, _secrets.Count);
     }
 
     [Theory]
@@ -163,6 +163,7 @@ public sealed partial class EncryptionAtRestTests : IDisposable
             new CreateApiKeyRequest("a key", ["usage:write", "usage:read"])
         );
         Plant("API key", key.ApiKey);
+        await PlantAccessAsync(client, admin.AccessToken);
         using (
             HttpResponseMessage refused = await client.PostAsJsonAsync(
                 "/v1/auth/login",
@@ -179,6 +180,38 @@ public sealed partial class EncryptionAtRestTests : IDisposable
 
         await SendEventsAsync(client, key.ApiKey);
         await SignInAsync(client, email, password); // and see the overview, whose numbers are cached for some seconds
+    }
+
+    private async Task PlantAccessAsync(HttpClient client, string admin)
+    {
+        string invited = Plant("invited person's address", Marker("invited") + "@acme.example");
+        string name = Plant("invited person's name", Marker("Zoe"));
+        SentLinkResponse link = await PostAsync<SentLinkResponse>(
+            client,
+            "/v1/admin/users",
+            admin,
+            new InviteUserRequest(invited, name, ["Employee"])
+        );
+        Plant("invitation's token", link.Link!.Split("token=")[1]);
+        BeginTotpResponse totp = await PostAsync<BeginTotpResponse>(
+            client,
+            "/v1/me/second-factors/totp",
+            admin,
+            new { }
+        );
+        Plant("authenticator's secret", totp.Secret);
+        await PostAsync<IdentityProviderResponse>(
+            client,
+            "/v1/admin/identity-providers",
+            admin,
+            new IdentityProviderRequest(
+                "Acme",
+                "https://login.acme.example",
+                "usage-monitor",
+                Plant("OpenID client's secret", Marker("client secret")),
+                ["acme.example"]
+            )
+        );
     }
 
     private async Task SendEventsAsync(HttpClient client, string apiKey)
