@@ -12,7 +12,7 @@ internal static class LastAdmin
     private const string FindAdmin = """
         SELECT EXISTS (
             SELECT 1 FROM users u
-            WHERE u.enterprise_id = $1 AND u.email IS NOT NULL AND u.deactivated_at IS NULL AND u.user_id <> $2
+            WHERE u.enterprise_id = $1 AND u.email IS NOT NULL AND u.email_hash IS NOT NULL AND u.deactivated_at IS NULL AND u.user_id <> $2
               AND (NOT $3 OR u.origin IS DISTINCT FROM 'SCIM')
               AND (EXISTS (SELECT 1 FROM user_roles r
                            WHERE r.enterprise_id = $1 AND r.user_id = u.user_id AND r.role_name = $4)
