@@ -1,3 +1,5 @@
+using UsageMonitor.Server.Alerts;
+using UsageMonitor.Server.Anomalies;
 using UsageMonitor.Server.Dashboard;
 using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
@@ -7,6 +9,7 @@ using UsageMonitor.Server.Identity.Provisioning;
 using UsageMonitor.Server.Identity.SecondFactors;
 using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Ingestion;
+using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Policies;
 using UsageMonitor.Server.Processing;
 using UsageMonitor.Server.Web;
@@ -52,7 +55,7 @@ internal static class Roles
         },
         new(Processing, "stores, counts and accounts for events")
         {
-            Register = services => services.AddHostedService<ProcessingService>(),
+            Register = services => services.AddHostedService<ProcessingService>().AddAlertDelivery().AddAnomalies(),
         },
         new(Dashboard, "answers with numbers, and shows the pages")
         {
@@ -60,11 +63,13 @@ internal static class Roles
             Map = app =>
             {
                 app.MapDashboard();
+                app.MapViolationEndpoints();
+                app.MapAnomalyEndpoints();
                 app.MapWeb();
             },
             Paths = ["/v1/dashboard", "/v1/admin/usage/ledger", ""],
         },
-        new(Admin, "enterprises, people, roles, keys and policies")
+        new(Admin, "enterprises, people, roles, keys, policies, limits and alerts")
         {
             Map = app =>
             {
@@ -77,6 +82,8 @@ internal static class Roles
                 app.MapSecuritySettingsEndpoints();
                 app.MapIdentityProviderEndpoints();
                 app.MapPolicyEndpoints();
+                app.MapLimitEndpoints();
+                app.MapAlertEndpoints();
                 app.MapSecondFactorReset();
             },
             Paths = ["/v1/platform", "/v1/admin"],

@@ -45,6 +45,12 @@ internal static class Permissions
     public const string PoliciesRead = "policies:read";
     public const string PoliciesWrite = "policies:write";
     public const string DecisionsRead = "decisions:read";
+    public const string DecisionsWrite = "decisions:write";
+    public const string LimitsRead = "limits:read";
+    public const string LimitsWrite = "limits:write";
+    public const string ViolationsWrite = "violations:write";
+    public const string AlertsRead = "alerts:read";
+    public const string AlertsWrite = "alerts:write";
     public const string SettingsRead = "settings:read";
     public const string SettingsWrite = "settings:write";
     public const string ProvisioningWrite = "provisioning:write";

@@ -25,6 +25,9 @@ internal sealed record EnterpriseInfo(
     /// <summary>False: people sign in by single sign-on only.</summary>
     public bool PasswordSignIn { get; init; } = true;
 
+    /// <summary>What happens to usage that a BLOCK limit is about and that cannot be counted just now: false, it is let through.</summary>
+    public bool IsClosedWhenUncounted { get; init; }
+
     public const string Active = "ACTIVE";
     public const string Suspended = "SUSPENDED";
 
@@ -56,7 +59,7 @@ internal sealed class EnterpriseDirectory(Database database, MasterKey masterKey
         new(_known.LoadAsync(enterpriseId, () => ReadAsync(enterpriseId), cancellationToken));
 
     private const string ReadEnterprise = """
-        SELECT name, time_zone, log_partition, data_key, status, second_factor_required, password_sign_in
+        SELECT name, time_zone, log_partition, data_key, status, second_factor_required, password_sign_in, limits_unreachable = 'CLOSED'
         FROM enterprises WHERE enterprise_id = $1
         """;
 
@@ -81,6 +84,7 @@ internal sealed class EnterpriseDirectory(Database database, MasterKey masterKey
         {
             SecondFactorRequired = reader.GetBoolean(5),
             PasswordSignIn = reader.GetBoolean(6),
+            IsClosedWhenUncounted = reader.GetBoolean(7),
         };
     }
 }

@@ -38,6 +38,13 @@ internal sealed class LocalTime(TimeZoneInfo zone)
         return start;
     }
 
+    /// <summary>The UTC instant at which the local month of an instant begins.</summary>
+    public DateTime MonthStart(DateTime utc)
+    {
+        DateOnly date = DateOf(utc);
+        return DayStart(date.AddDays(1 - date.Day));
+    }
+
     /// <summary>The UTC instant at which the local hour of an instant begins.</summary>
     public DateTime HourStart(DateTime utc)
     {

@@ -18,6 +18,10 @@ internal static class WebEndpoints
         AccountPages.Map(routes);
         PeoplePages.Map(routes);
         PolicyPages.Map(routes);
+        LimitPages.Map(routes);
+        ViolationPages.Map(routes);
+        AlertPages.Map(routes);
+        AnomalyPages.Map(routes);
         OverviewEndpoint.Map(routes);
         ApiKeyPages.Map(routes);
         EnterprisePages.Map(routes);

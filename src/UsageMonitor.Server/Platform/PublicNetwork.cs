@@ -1,7 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 
-namespace UsageMonitor.Server.Identity.SingleSignOn;
+namespace UsageMonitor.Server.Platform;
 
 /// <summary>Tells addresses of the internet from those of a network of one's own (IANA special-purpose registries).</summary>
 internal static class PublicNetwork

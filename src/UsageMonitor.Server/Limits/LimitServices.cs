@@ -1,0 +1,6 @@
+namespace UsageMonitor.Server.Limits;
+
+internal static class LimitServices
+{
+    public static IServiceCollection AddLimits(this IServiceCollection services) => services.AddSingleton<LimitSets>();
+}
