@@ -99,6 +99,20 @@ CREATE TABLE log_fences (
     fence         bigint NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Fails with UM001 and the enterprises' ids when a fence was raised since: the append that asks is undone with it.
+CREATE FUNCTION check_log_fences(ids uuid[], fences bigint[]) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    behind text;
+BEGIN
+    SELECT string_agg(asked.enterprise_id::text, ',') INTO behind
+      FROM unnest(ids, fences) AS asked (enterprise_id, fence)
+      LEFT JOIN log_fences AS kept USING (enterprise_id)
+     WHERE coalesce(kept.fence, 0) <> asked.fence;
+    IF behind IS NOT NULL THEN
+        RAISE EXCEPTION '%', behind USING ERRCODE = 'UM001';   -- not as the detail, which clients hide
+    END IF;
+END $$;
+
 -- Usage that is held until it is done (COMMITTED), given up (RELEASED) or too late.
 CREATE TABLE usage_reservations (
     enterprise_id  uuid        NOT NULL,
@@ -249,7 +263,7 @@ DO $$
 DECLARE
     tenant_table text;
 BEGIN
-    FOREACH tenant_table IN ARRAY ARRAY['usage_limits', 'limit_meters', 'limit_usage', 'log_fences', 'usage_violations', 'usage_alerts', 'alert_events',
+    FOREACH tenant_table IN ARRAY ARRAY['usage_limits', 'limit_meters', 'limit_usage', 'log_fences', 'usage_reservations', 'usage_violations', 'usage_alerts', 'alert_events',
         'webhooks', 'alert_deliveries']
     LOOP
         EXECUTE format('CREATE POLICY pipeline ON %I TO usage_monitor_pipeline USING (true) WITH CHECK (true)', tenant_table);
@@ -261,8 +275,11 @@ GRANT SELECT, INSERT ON usage_limit_versions TO usage_monitor_app;
 GRANT SELECT ON limit_meters, limit_usage, log_fences, usage_violations, alert_events TO usage_monitor_app;
 GRANT UPDATE (status, resolved_at, resolved_by, resolved_reason) ON usage_violations TO usage_monitor_app;
 GRANT SELECT, INSERT, UPDATE ON usage_reservations, alert_deliveries TO usage_monitor_app;
-GRANT UPDATE ON log_fences TO usage_monitor_app;
+GRANT UPDATE (fence) ON log_fences TO usage_monitor_app;      -- to lock the row, FOR SHARE
+REVOKE ALL ON FUNCTION check_log_fences(uuid[], bigint[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION check_log_fences(uuid[], bigint[]) TO usage_monitor_pipeline;
 
-GRANT SELECT ON usage_limits, usage_alerts, webhooks TO usage_monitor_pipeline;
+GRANT SELECT ON usage_limits, usage_alerts, webhooks, usage_reservations TO usage_monitor_pipeline;
+GRANT UPDATE (state, ended_at) ON usage_reservations TO usage_monitor_pipeline;
 GRANT SELECT, INSERT, UPDATE, DELETE ON limit_meters, limit_usage, log_fences TO usage_monitor_pipeline;
 GRANT SELECT, INSERT, UPDATE ON usage_violations, alert_events, alert_deliveries TO usage_monitor_pipeline;

@@ -7,22 +7,44 @@ namespace UsageMonitor.Contracts;
 /// <param name="Accepted">Events that are durable and will be counted once.</param>
 /// <param name="Rejected">Events that were refused as malformed, each with its reason; the others are not affected.</param>
 /// <param name="Blocked">
-/// Events that the enterprise's policies refuse: durable as attempts, and not counted as usage. Absent when there are none.
+/// Events that the enterprise's policies and limits refuse: durable as attempts, and not counted as usage. Absent when there are none.
 /// </param>
 public sealed record IngestResponse(
     int Received,
     int Accepted,
     IReadOnlyList<RejectedEvent> Rejected,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<BlockedEvent>? Blocked = null
-);
+)
+{
+    /// <summary>
+    /// True: usage could not be counted on its BLOCK limits just now, and was let through as the enterprise chose. Absent otherwise.
+    /// </summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public bool? LimitsUncounted { get; init; }
+}
 
-/// <summary>One event that a policy refuses.</summary>
+/// <summary>One event that a policy or limit refuses.</summary>
 /// <param name="Index">Its place in the request, from 0.</param>
-/// <param name="Code">Stable: <c>policy_forbidden</c> or <c>policy_default</c>; see <see cref="DecisionCodes"/>.</param>
+/// <param name="Code">
+/// Stable: <c>policy_forbidden</c>, <c>policy_default</c>, <c>limit_reached</c> or <c>limit_uncounted</c>; see <see cref="DecisionCodes"/>.
+/// </param>
 /// <param name="PolicyId">The policy, or null when no policy says anything and the default is to forbid.</param>
 /// <param name="PolicyVersion">The policy's version that was applied.</param>
 /// <param name="ReceiptId">Look it up with <c>GET /v1/admin/decisions/{receiptId}</c>.</param>
-public sealed record BlockedEvent(int Index, string Code, Guid? PolicyId, int? PolicyVersion, Guid ReceiptId);
+public sealed record BlockedEvent(int Index, string Code, Guid? PolicyId, int? PolicyVersion, Guid ReceiptId)
+{
+    /// <summary>The limit that is used up; absent when a policy refused.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public Guid? LimitId { get; init; }
+
+    /// <summary>The limit's version that was applied.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? LimitVersion { get; init; }
+
+    /// <summary>When the limit's window ends.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public DateTimeOffset? ResetsAt { get; init; }
+}
 
 /// <summary>One malformed event.</summary>
 /// <param name="Index">Its place in the request, from 0.</param>

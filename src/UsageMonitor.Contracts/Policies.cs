@@ -11,6 +11,15 @@ public static class DecisionCodes
 
     /// <summary>Allowed: a policy permits it.</summary>
     public const string PolicyPermitted = "policy_permitted";
+
+    /// <summary>Refused: a limit with BLOCK is used up.</summary>
+    public const string LimitReached = "limit_reached";
+
+    /// <summary>Allowed: every limit with BLOCK that applies has something left.</summary>
+    public const string WithinLimit = "within_limit";
+
+    /// <summary>Usage cannot be counted at the moment: allowed or refused as the enterprise chose.</summary>
+    public const string LimitUncounted = "limit_uncounted";
 }
 
 /// <summary>Whom a policy is about: whoever is in any of the lists; everybody when all are empty.</summary>
@@ -131,7 +140,11 @@ public sealed record CheckResponse(
     long? Remaining,
     DateTimeOffset? ResetsAt,
     Guid? ReceiptId
-);
+)
+{
+    /// <summary>The limit that applies; null when there is none.</summary>
+    public Guid? LimitId { get; init; }
+}
 
 /// <summary>The answers to many questions, in their order.</summary>
 public sealed record CheckResultsResponse(IReadOnlyList<CheckResponse> Results);
@@ -164,6 +177,43 @@ public sealed record DecisionSummary(
     int? PolicyVersion,
     Guid? EventId,
     DateTimeOffset? EventTimestamp
+)
+{
+    /// <summary>The limit that refused; null when it was a policy.</summary>
+    public DecisionLimit? Limit { get; init; }
+
+    /// <summary>When an admin made the refused event count as usage after all.</summary>
+    public DateTimeOffset? ReclassifiedAt { get; init; }
+
+    /// <summary>Who did.</summary>
+    public Guid? ReclassifiedBy { get; init; }
+
+    /// <summary>Why, in their words.</summary>
+    public string? ReclassifiedReason { get; init; }
+}
+
+/// <summary>The limit that refused something, as it was.</summary>
+/// <param name="LimitId">The limit.</param>
+/// <param name="LimitVersion">Its version that was applied.</param>
+/// <param name="LimitValue">How much is within it.</param>
+/// <param name="Used">How much of it was used, the attempt not included.</param>
+/// <param name="WindowStart">When the window began.</param>
+/// <param name="ResetsAt">When the window ends.</param>
+/// <param name="CountedAt">The instant of the count.</param>
+/// <param name="FeatureName">What the limit is about; of one receipt only.</param>
+/// <param name="Scope"><c>USER</c>, <c>ROLE</c> or <c>ENTERPRISE</c>; of one receipt only.</param>
+/// <param name="WindowType"><c>HOURLY</c>, <c>DAILY</c> or <c>MONTHLY</c>; of one receipt only.</param>
+public sealed record DecisionLimit(
+    Guid LimitId,
+    int LimitVersion,
+    long LimitValue,
+    long Used,
+    DateTimeOffset WindowStart,
+    DateTimeOffset ResetsAt,
+    DateTimeOffset CountedAt,
+    string? FeatureName = null,
+    string? Scope = null,
+    string? WindowType = null
 );
 
 /// <summary><c>GET /v1/admin/decisions/{receiptId}</c>.</summary>

@@ -23,7 +23,19 @@ public interface IEventLog
     /// <param name="segments">At most one segment a partition.</param>
     /// <param name="cancellationToken">Cancels the wait; the segments may be durable all the same.</param>
     /// <exception cref="EventLogUnavailableException">The engine cannot be reached or refuses to write.</exception>
+    /// <exception cref="EventLogFencedException">A fence of a draft was raised since; nothing was appended.</exception>
     Task AppendAsync(IReadOnlyList<SegmentDraft> segments, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Raises an enterprise's fence. When it returns, everything that was appended under a lower fence can be read, and nothing
+    /// more will be appended under one.
+    /// </summary>
+    /// <param name="partition">The enterprise's.</param>
+    /// <param name="enterpriseId">The enterprise.</param>
+    /// <param name="cancellationToken">Cancels the wait; the fence may be raised all the same.</param>
+    /// <returns>The new fence, from 1.</returns>
+    /// <exception cref="EventLogUnavailableException">The engine cannot be reached or refuses to write.</exception>
+    Task<long> RaiseFenceAsync(short partition, Guid enterpriseId, CancellationToken cancellationToken);
 
     /// <summary>Reads the segments of a partition after an offset, oldest first, without their properties.</summary>
     /// <param name="partition">The partition.</param>
@@ -72,7 +84,17 @@ public sealed record SegmentDraft(
     IReadOnlyList<SegmentTally> Tallies,
     ReadOnlyMemory<byte> Headers,
     ReadOnlyMemory<byte> Properties
-);
+)
+{
+    /// <summary>It is appended only if these fences still stand: its events were admitted under them.</summary>
+    public IReadOnlyList<SegmentFence> Fences { get; init; } = [];
+
+    /// <summary>Enterprises whose fence the append itself raises: events of theirs were admitted uncounted.</summary>
+    public IReadOnlyList<Guid> Raises { get; init; } = [];
+}
+
+/// <summary>An enterprise's fence; 0 before it was ever raised.</summary>
+public readonly record struct SegmentFence(Guid EnterpriseId, long Fence);
 
 /// <summary>A durable segment as processing reads it.</summary>
 /// <param name="Partition">The partition.</param>
@@ -100,3 +122,11 @@ public readonly record struct PartitionHead(short Partition, long Offset, long A
 /// <summary>The log cannot take or give segments now. Trying again later is right.</summary>
 public sealed class EventLogUnavailableException(string message, Exception? innerException = null)
     : Exception(message, innerException);
+
+/// <summary>What the events of these enterprises were admitted by is no longer true: nothing was appended, and they must be admitted anew.</summary>
+public sealed class EventLogFencedException(IReadOnlySet<Guid> enterprises)
+    : Exception("A fence was raised since the events were admitted.")
+{
+    /// <summary>Whose fence was raised.</summary>
+    public IReadOnlySet<Guid> Enterprises { get; } = enterprises;
+}

@@ -7,7 +7,7 @@ namespace UsageMonitor.EventLog;
 /// Appending locks its partitions' heads first, then takes the offsets and inserts, in one transaction. The row locks are held until the
 /// commit is durable, so the next appender takes its offset only when the one before is visible: no reader can see offset
 /// n + 1 without n, and an aborted append gives its offset back. Partitions are locked in ascending order, so appenders
-/// cannot deadlock.
+/// cannot deadlock. Fences are read and raised under the same row locks: see <see cref="IEventLog.RaiseFenceAsync"/>.
 /// </remarks>
 /// <param name="dataSource">A login that may read and write the log's tables.</param>
 /// <param name="partitionCount">As read by <see cref="ReadPartitionCountAsync"/>.</param>
@@ -80,6 +80,7 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
                 TypedValue = [.. segments.Select(segment => segment.Partition)],
             };
             batch.BatchCommands.Add(new NpgsqlBatchCommand(LockSql) { Parameters = { partitions.Clone() } });
+            AddFences(batch, segments);
             batch.BatchCommands.Add(
                 new NpgsqlBatchCommand(AppendSql)
                 {
@@ -107,9 +108,94 @@ public sealed class PostgresEventLog(NpgsqlDataSource dataSource, int partitionC
             );
             await batch.ExecuteNonQueryAsync(cancellationToken);
         }
+        catch (PostgresException exception) when (exception.SqlState == FenceRaised)
+        {
+            throw new EventLogFencedException(exception.MessageText.Split(',').Select(Guid.Parse).ToHashSet());
+        }
         catch (NpgsqlException exception)
         {
             throw new EventLogUnavailableException("The event log could not append: " + exception.Message, exception);
+        }
+    }
+
+    // Parameters of no row cost an append without limited usage nothing: there are no such commands then.
+    private static void AddFences(NpgsqlBatch batch, IReadOnlyList<SegmentDraft> segments)
+    {
+        SegmentFence[] fences = [.. segments.SelectMany(segment => segment.Fences)];
+        if (fences.Length > 0)
+        {
+            batch.BatchCommands.Add(
+                new NpgsqlBatchCommand("SELECT check_log_fences($1, $2)")
+                {
+                    Parameters =
+                    {
+                        new NpgsqlParameter<Guid[]> { TypedValue = [.. fences.Select(fence => fence.EnterpriseId)] },
+                        new NpgsqlParameter<long[]> { TypedValue = [.. fences.Select(fence => fence.Fence)] },
+                    },
+                }
+            );
+        }
+
+        // In one order, whatever the partitions: two appends of other partitions never wait for each other's rows anyway.
+        Guid[] raises = [.. segments.SelectMany(segment => segment.Raises).Distinct().Order()];
+        if (raises.Length > 0)
+        {
+            batch.BatchCommands.Add(
+                new NpgsqlBatchCommand(RaiseSql)
+                {
+                    Parameters = { new NpgsqlParameter<Guid[]> { TypedValue = raises } },
+                }
+            );
+        }
+    }
+
+    private const string FenceRaised = "UM001";
+
+    private const string RaiseSql = """
+        INSERT INTO log_fences AS kept (enterprise_id, fence) SELECT id, 1 FROM unnest($1) AS id
+            ON CONFLICT (enterprise_id) DO UPDATE SET fence = kept.fence + 1
+        RETURNING fence
+        """;
+
+    /// <inheritdoc/>
+    public async Task<long> RaiseFenceAsync(short partition, Guid enterpriseId, CancellationToken cancellationToken)
+    {
+        try
+        {
+            // The partition's row first, as every append does: so the appends under a lower fence have committed, and the next
+            // one sees the fence that this commits.
+            await using NpgsqlConnection connection = await dataSource.OpenConnectionAsync(cancellationToken);
+            await using NpgsqlTransaction transaction = await connection.BeginTransactionAsync(cancellationToken);
+            await using var batch = new NpgsqlBatch(connection, transaction);
+            batch.BatchCommands.Add(
+                new NpgsqlBatchCommand(LockSql)
+                {
+                    Parameters = { new NpgsqlParameter<short[]> { TypedValue = [partition] } },
+                }
+            );
+            batch.BatchCommands.Add(
+                new NpgsqlBatchCommand(RaiseSql)
+                {
+                    Parameters = { new NpgsqlParameter<Guid[]> { TypedValue = [enterpriseId] } },
+                }
+            );
+            long fence = 0;
+            await using (NpgsqlDataReader reader = await batch.ExecuteReaderAsync(cancellationToken))
+            {
+                await reader.NextResultAsync(cancellationToken);
+                await reader.ReadAsync(cancellationToken);
+                fence = reader.GetInt64(0);
+            }
+
+            await transaction.CommitAsync(cancellationToken);
+            return fence;
+        }
+        catch (NpgsqlException exception)
+        {
+            throw new EventLogUnavailableException(
+                "The event log could not be fenced: " + exception.Message,
+                exception
+            );
         }
     }
 

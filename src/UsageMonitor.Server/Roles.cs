@@ -9,6 +9,7 @@ using UsageMonitor.Server.Identity.Provisioning;
 using UsageMonitor.Server.Identity.SecondFactors;
 using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Ingestion;
+using UsageMonitor.Server.Ingestion.Admission;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Policies;
 using UsageMonitor.Server.Processing;

@@ -2,15 +2,16 @@ using System.Buffers;
 using System.Text.Json;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Ingestion;
+using UsageMonitor.Server.Ingestion.Admission;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Demo;
 
 /// <summary>
-/// Sends demo events the way of every other: as NDJSON through the parser and the group commit, so that they are checked,
+/// Sends demo events the way of every other: as NDJSON through the parser and admission, so that they are checked,
 /// sealed, deduplicated and accounted for like a customer's. Only the request around them is missing.
 /// </summary>
-internal sealed class DemoSender(EnterpriseDirectory enterprises, GroupCommit commit, TimeProvider time)
+internal sealed class DemoSender(EnterpriseDirectory enterprises, EventAdmission admission, TimeProvider time)
 {
     /// <returns>False: the enterprise is gone or suspended, and nothing was sent.</returns>
     /// <exception cref="EventLogUnavailableException">They may or may not be durable; sending them again is right.</exception>
@@ -44,7 +45,13 @@ internal sealed class DemoSender(EnterpriseDirectory enterprises, GroupCommit co
             throw new InvalidDataException("The demo's sample has an event that is refused: " + why);
         }
 
-        await commit.CommitAsync(enterprise, batch);
+        await admission.CommitAsync(
+            enterprise,
+            batch,
+            new EventSender(null, null),
+            time.GetUtcNow(),
+            cancellationToken
+        );
         return true;
     }
 

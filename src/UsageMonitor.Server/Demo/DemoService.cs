@@ -1,5 +1,7 @@
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Identity;
+using UsageMonitor.Server.Ingestion.Admission;
+using UsageMonitor.Server.Policies;
 
 namespace UsageMonitor.Server.Demo;
 
@@ -113,7 +115,13 @@ internal sealed partial class DemoService(
         {
             return await sender.SendAsync(demo, events, stoppingToken);
         }
-        catch (Exception exception) when (exception is EventLogUnavailableException or Npgsql.NpgsqlException)
+        catch (Exception exception)
+            when (exception
+                    is EventLogUnavailableException
+                        or LimitsUnavailableException
+                        or PoliciesUnavailableException
+                        or Npgsql.NpgsqlException
+            )
         {
             LogNotSent(exception, demo.Name);
             return false;

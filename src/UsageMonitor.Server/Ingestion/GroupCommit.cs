@@ -40,6 +40,7 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
 
     /// <summary>Returns when the batch's accepted events are durable, and the attempts that were refused.</summary>
     /// <exception cref="EventLogUnavailableException">The log failed or the queue is full; the caller should retry.</exception>
+    /// <exception cref="EventLogFencedException">Nothing was appended: the events must be admitted anew.</exception>
     public async Task CommitAsync(EnterpriseInfo enterprise, ParsedBatch batch)
     {
         long bytes = 0;
@@ -119,7 +120,7 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
     {
         try
         {
-            await log.AppendAsync(Drafts(taken), CancellationToken.None);
+            await AppendUnfencedAsync(taken);
             if (_failing)
             {
                 LogAppendWorks();
@@ -147,6 +148,35 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
             foreach (Waiting waiting in taken)
             {
                 waiting.Done.TrySetException(failure);
+            }
+        }
+    }
+
+    // Those whose fence was raised are told so; the others do not wait for them to be admitted anew. Each turn leaves out one
+    // enterprise at least.
+    private async Task AppendUnfencedAsync(List<Waiting> taken)
+    {
+        while (taken.Count > 0)
+        {
+            try
+            {
+                await log.AppendAsync(Drafts(taken), CancellationToken.None);
+                return;
+            }
+            catch (EventLogFencedException exception)
+            {
+                foreach (Waiting waiting in taken.Where(IsFenced))
+                {
+                    waiting.Done.TrySetException(exception);
+                }
+
+                if (taken.RemoveAll(IsFenced) == 0)
+                {
+                    throw;
+                }
+
+                bool IsFenced(Waiting waiting) =>
+                    waiting.Batch.Fence is not null && exception.Enterprises.Contains(waiting.Enterprise.EnterpriseId);
             }
         }
     }
@@ -182,7 +212,28 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
                 );
             }
 
-            drafts.Add(SegmentCodec.Encode(partition.Key, blocks));
+            drafts.Add(
+                SegmentCodec.Encode(partition.Key, blocks) with
+                {
+                    Fences =
+                    [
+                        .. partition
+                            .Where(waiting => waiting.Batch.Fence is not null)
+                            .Select(waiting => new SegmentFence(
+                                waiting.Enterprise.EnterpriseId,
+                                waiting.Batch.Fence!.Value
+                            ))
+                            .Distinct(),
+                    ],
+                    Raises =
+                    [
+                        .. partition
+                            .Where(waiting => waiting.Batch.IsUncounted)
+                            .Select(waiting => waiting.Enterprise.EnterpriseId)
+                            .Distinct(),
+                    ],
+                }
+            );
         }
 
         return drafts;

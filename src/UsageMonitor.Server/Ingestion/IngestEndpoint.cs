@@ -6,6 +6,7 @@ using Microsoft.AspNetCore.Mvc;
 using UsageMonitor.Contracts;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Gateway.RateLimits;
+using UsageMonitor.Server.Ingestion.Admission;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Policies;
 
@@ -27,11 +28,13 @@ internal static class IngestEndpoint
             )
             .WithDescription(
                 "Answers 202 only after the accepted events are durable. A bad event is reported in `rejected` and spoils nothing else. "
-                    + "Sending an event again with the same eventId is safe: it is counted once. An event that the enterprise's policies refuse "
-                    + "is reported in `blocked` and kept as an attempt; a request of one event is then answered 403 with the same body."
+                    + "Sending an event again with the same eventId is safe: it is counted once. An event that the enterprise's policies refuse, "
+                    + "or that finds a BLOCK limit used up, is reported in `blocked` and kept as an attempt; a request of one event is then answered "
+                    + "403 (policy) or 429 (limit) with the same body."
             )
             .Produces<IngestResponse>(StatusCodes.Status202Accepted)
             .Produces<IngestResponse>(StatusCodes.Status403Forbidden)
+            .Produces<IngestResponse>(StatusCodes.Status429TooManyRequests)
             .ProducesProblem(StatusCodes.Status400BadRequest)
             .ProducesProblem(StatusCodes.Status413PayloadTooLarge)
             .ProducesProblem(StatusCodes.Status415UnsupportedMediaType)
@@ -46,8 +49,7 @@ internal static class IngestEndpoint
         [FromServices] EnterpriseDirectory enterprises,
         [FromServices] RateLimiter limiter,
         [FromServices] Backlog backlog,
-        [FromServices] PolicySets policies,
-        [FromServices] GroupCommit commit,
+        [FromServices] EventAdmission admission,
         [FromServices] TimeProvider time
     )
     {
@@ -106,8 +108,7 @@ internal static class IngestEndpoint
                 && !await TryCommitAsync(
                     context,
                     await enterprises.OfCallerAsync(context, context.RequestAborted),
-                    policies,
-                    commit,
+                    admission,
                     batch,
                     now
                 )
@@ -123,22 +124,21 @@ internal static class IngestEndpoint
     private static async Task<bool> TryCommitAsync(
         HttpContext context,
         EnterpriseInfo enterprise,
-        PolicySets policies,
-        GroupCommit commit,
+        EventAdmission admission,
         ParsedBatch batch,
         DateTimeOffset now
     )
     {
         try
         {
-            PolicySet set = await policies.FindAsync(enterprise, context.RequestAborted);
-            if (!set.IsOpen)
-            {
-                PolicyGate.Apply(batch, set, context.GetCaller(), context.Connection.RemoteIpAddress, now);
-            }
-
             long started = Stopwatch.GetTimestamp();
-            await commit.CommitAsync(enterprise, batch);
+            await admission.CommitAsync(
+                enterprise,
+                batch,
+                new EventSender(context.GetCaller().ApiKeyId, context.Connection.RemoteIpAddress),
+                now,
+                context.RequestAborted
+            );
             Telemetry.CommitSeconds.Record(Stopwatch.GetElapsedTime(started).TotalSeconds);
             return true;
         }
@@ -148,6 +148,17 @@ internal static class IngestEndpoint
                 context,
                 StatusCodes.Status503ServiceUnavailable,
                 "policies_unavailable",
+                RetryAfterSeconds,
+                exception.Message
+            );
+            return false;
+        }
+        catch (LimitsUnavailableException exception)
+        {
+            await RetryLaterAsync(
+                context,
+                StatusCodes.Status503ServiceUnavailable,
+                "limits_unavailable",
                 RetryAfterSeconds,
                 exception.Message
             );
@@ -171,7 +182,7 @@ internal static class IngestEndpoint
         Telemetry.ReceivedEvents.Add(received);
         context.Response.StatusCode = StatusCodes.Status202Accepted;
         context.Response.ContentType = "application/json; charset=utf-8";
-        if (batch.Rejected.Count + batch.Blocked.Count == 0)
+        if (batch.Rejected.Count + batch.Blocked.Count == 0 && !batch.IsUncounted)
         {
             // By far the most frequent answer, without a serializer.
             Span<byte> answer = context.Response.BodyWriter.GetSpan(128);
@@ -190,7 +201,10 @@ internal static class IngestEndpoint
         Telemetry.BlockedEvents.Add(batch.Blocked.Count);
         if (batch.IsSingle && batch.Blocked.Count > 0)
         {
-            context.Response.StatusCode = StatusCodes.Status403Forbidden;
+            BlockedAttempt only = batch.Blocked[0];
+            context.Response.StatusCode = only.Code is DecisionCodes.LimitReached or DecisionCodes.LimitUncounted
+                ? StatusCodes.Status429TooManyRequests
+                : StatusCodes.Status403Forbidden;
         }
 
         List<BlockedEvent>? blocked =
@@ -202,8 +216,16 @@ internal static class IngestEndpoint
                     attempt.PolicyId,
                     attempt.PolicyVersion,
                     attempt.ReceiptId
-                ));
-        var response = new IngestResponse(received, batch.Accepted.Count, batch.Rejected, blocked);
+                )
+                {
+                    LimitId = attempt.Limit?.LimitId,
+                    LimitVersion = attempt.Limit?.LimitVersion,
+                    ResetsAt = attempt.Limit?.Window.End,
+                });
+        var response = new IngestResponse(received, batch.Accepted.Count, batch.Rejected, blocked)
+        {
+            LimitsUncounted = batch.IsUncounted ? true : null,
+        };
         return JsonSerializer.SerializeAsync(
             context.Response.BodyWriter,
             response,

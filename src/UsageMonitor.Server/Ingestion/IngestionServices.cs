@@ -1,4 +1,5 @@
 using Microsoft.AspNetCore.Mvc;
+using UsageMonitor.Server.Ingestion.Admission;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Ingestion;
@@ -9,6 +10,11 @@ internal static class IngestionServices
         services
             .AddSingleton<Backlog>()
             .AddHostedService(provider => provider.GetRequiredService<Backlog>())
+            .AddSingleton<LogTail>()
+            .AddSingleton<CounterBase>()
+            .AddSingleton<CounterStore>()
+            .AddSingleton<LimitCounters>()
+            .AddSingleton<EventAdmission>()
             .AddSingleton<GroupCommit>()
             .AddHostedService(provider => provider.GetRequiredService<GroupCommit>());
 

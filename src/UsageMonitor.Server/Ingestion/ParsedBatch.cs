@@ -1,4 +1,6 @@
 using UsageMonitor.Contracts;
+using UsageMonitor.Server.Ingestion.Admission;
+using UsageMonitor.Server.Limits;
 
 namespace UsageMonitor.Server.Ingestion;
 
@@ -36,7 +38,11 @@ internal sealed record BlockedAttempt(
     Guid? ApiKeyId,
     Guid? PolicyId,
     int? PolicyVersion
-);
+)
+{
+    /// <summary>The limit that refused it, or null when it was a policy.</summary>
+    public LimitRefusal? Limit { get; init; }
+}
 
 /// <summary>A request's events: <c>Received = Accepted.Count + Rejected.Count + Blocked.Count</c>.</summary>
 /// <param name="Accepted">Those that will be stored, in the request's order.</param>
@@ -48,8 +54,14 @@ internal sealed record ParsedBatch(List<ParsedEvent> Accepted, List<RejectedEven
     /// <summary>The request was one event, not a list of events.</summary>
     public bool IsSingle { get; set; }
 
-    /// <summary>Those that the enterprise's policies refuse; parsing knows nothing of them. Not to be added to.</summary>
+    /// <summary>Those that the enterprise's policies and limits refuse; parsing knows nothing of them. Not to be added to.</summary>
     public List<BlockedAttempt> Blocked { get; set; } = s_none;
+
+    /// <summary>The fence under which some of them were counted on limits, or null: see <see cref="LimitCounters"/>.</summary>
+    public long? Fence { get; set; }
+
+    /// <summary>Some of them were let through without being counted on their limits.</summary>
+    public bool IsUncounted { get; set; }
 
     public int Received => Accepted.Count + Rejected.Count + Blocked.Count;
 }

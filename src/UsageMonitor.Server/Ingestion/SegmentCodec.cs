@@ -3,7 +3,9 @@ using System.Buffers.Binary;
 using System.Security.Cryptography;
 using System.Text;
 using K4os.Compression.LZ4;
+using UsageMonitor.Contracts;
 using UsageMonitor.EventLog;
+using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Ingestion;
@@ -19,14 +21,16 @@ namespace UsageMonitor.Server.Ingestion;
 /// property block <c>plain length (4) ‖ LZ4 of (length ‖ JSON)*</c>; numbers are varints, texts UTF-8 with their length.
 /// <para>
 /// When an enterprise has blocked events, its header block goes on with <c>events ‖ (event as above ‖ receipt id ‖ API key ‖ policy ‖
-/// policy version ‖ code)*</c>, and their properties follow those of the accepted ones. Such a segment is of version 2; one
-/// without is what it always was, version 1, so that while an update is rolled out the old program goes on with what it can.
+/// policy version ‖ code ‖ limit)*</c>, and their properties follow those of the accepted ones. Such a segment is of version 2;
+/// the limit is there only when the code says that one refused, and makes it version 3. One without blocked events is what it always
+/// was, version 1, so that while an update is rolled out the old program goes on with what it can.
 /// </para>
 /// </remarks>
 internal static class SegmentCodec
 {
     private const byte Version = 1;
     private const byte VersionWithBlocked = 2;
+    private const byte VersionWithLimits = 3;
     private const byte HeadersHalf = 1;
     private const byte PropertiesHalf = 2;
     private const int IdBytes = 16;
@@ -45,7 +49,10 @@ internal static class SegmentCodec
         var headers = new List<(Guid, byte[])>(blocks.Count);
         var properties = new List<(Guid, byte[])>(blocks.Count);
         var scratch = new ArrayBufferWriter<byte>(64 * 1024);
-        byte version = blocks.Any(block => block.Blocked.Count > 0) ? VersionWithBlocked : Version;
+        byte version =
+            blocks.All(block => block.Blocked.Count == 0) ? Version
+            : blocks.All(block => block.Blocked.TrueForAll(attempt => attempt.Limit is null)) ? VersionWithBlocked
+            : VersionWithLimits;
         for (int i = 0; i < blocks.Count; i++)
         {
             (EnterpriseInfo enterprise, List<ParsedEvent> events, int rejected) = blocks[i];
@@ -216,6 +223,28 @@ internal static class SegmentCodec
         writer.Advance(3 * IdBytes);
         WriteNumber(writer, attempt.PolicyVersion ?? 0);
         WriteText(writer, attempt.Code);
+        if (attempt.Limit is { } limit)
+        {
+            Span<byte> fixedPart = writer.GetSpan(IdBytes + (4 * sizeof(long)));
+            limit.LimitId.TryWriteBytes(fixedPart);
+            BinaryPrimitives.WriteInt64LittleEndian(fixedPart[IdBytes..], limit.LimitValue);
+            BinaryPrimitives.WriteInt64LittleEndian(fixedPart[(IdBytes + 8)..], limit.Used);
+            BinaryPrimitives.WriteInt64LittleEndian(fixedPart[(IdBytes + 16)..], limit.Window.Start.Ticks);
+            BinaryPrimitives.WriteInt64LittleEndian(fixedPart[(IdBytes + 24)..], limit.Window.End.Ticks);
+            writer.Advance(IdBytes + (4 * sizeof(long)));
+            WriteNumber(writer, limit.LimitVersion);
+        }
+    }
+
+    private static LimitRefusal ReadLimit(ref ReadOnlySpan<byte> rest)
+    {
+        var limitId = new Guid(rest[..IdBytes]);
+        long value = BinaryPrimitives.ReadInt64LittleEndian(rest[IdBytes..]);
+        long used = BinaryPrimitives.ReadInt64LittleEndian(rest[(IdBytes + 8)..]);
+        var start = new DateTime(BinaryPrimitives.ReadInt64LittleEndian(rest[(IdBytes + 16)..]), DateTimeKind.Utc);
+        var end = new DateTime(BinaryPrimitives.ReadInt64LittleEndian(rest[(IdBytes + 24)..]), DateTimeKind.Utc);
+        rest = rest[(IdBytes + (4 * sizeof(long)))..];
+        return new LimitRefusal(limitId, ReadNumber(ref rest), value, used, new WindowSpan(start, end));
     }
 
     private static BlockedHeader[] ReadBlocked(ref ReadOnlySpan<byte> rest)
@@ -237,7 +266,10 @@ internal static class SegmentCodec
                 apiKeyId == Guid.Empty ? null : apiKeyId,
                 policyId == Guid.Empty ? null : policyId,
                 policyId == Guid.Empty ? null : version
-            );
+            )
+            {
+                Limit = code == DecisionCodes.LimitReached ? ReadLimit(ref rest) : null,
+            };
         }
 
         return blocked;
@@ -297,7 +329,7 @@ internal static class SegmentCodec
     private static (Guid EnterpriseId, ReadOnlyMemory<byte> Sealed)[] Blocks(ReadOnlyMemory<byte> container)
     {
         ReadOnlySpan<byte> rest = container.Span;
-        if (rest.Length < 2 || rest[0] is not (Version or VersionWithBlocked))
+        if (rest.Length < 2 || rest[0] is < Version or > VersionWithLimits)
         {
             throw new InvalidDataException("The segment is of a version that this program does not read.");
         }
@@ -358,33 +390,3 @@ internal static class SegmentCodec
 
     private static int ReadNumber(ref ReadOnlySpan<byte> rest) => checked((int)Varint.Read(ref rest));
 }
-
-/// <summary>What processing needs to know of one enterprise's events in a segment; the properties stay where they are.</summary>
-/// <param name="FeatureNames">What <see cref="EventHeader.Feature"/> counts in.</param>
-/// <param name="EventTypes">What <see cref="EventHeader.Type"/> counts in.</param>
-/// <param name="Events">In the order of their slots.</param>
-internal sealed record HeaderBlock(string[] FeatureNames, string[] EventTypes, EventHeader[] Events)
-{
-    /// <summary>The refused ones, whose slots come after those of <see cref="Events"/>.</summary>
-    public BlockedHeader[] Blocked { get; init; } = [];
-}
-
-/// <summary>One event of a <see cref="HeaderBlock"/>.</summary>
-internal readonly record struct EventHeader(
-    Guid EventId,
-    Guid UserId,
-    string? ExternalId,
-    int Feature,
-    int Type,
-    long TimestampMicroseconds
-);
-
-/// <summary>One refused event of a <see cref="HeaderBlock"/>, and why; see <see cref="BlockedAttempt"/>.</summary>
-internal readonly record struct BlockedHeader(
-    EventHeader Event,
-    Guid ReceiptId,
-    string Code,
-    Guid? ApiKeyId,
-    Guid? PolicyId,
-    int? PolicyVersion
-);

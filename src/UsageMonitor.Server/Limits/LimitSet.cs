@@ -74,10 +74,12 @@ internal sealed class LimitSet
         return meters;
     }
 
+    /// <summary>Who holds a role that a limit names.</summary>
+    public FrozenSet<Guid> HoldersOf(string role) => _members.GetValueOrDefault(role, FrozenSet<Guid>.Empty);
+
     /// <summary>Whether a user's usage counts on a meter: everybody's does but on a role's.</summary>
     public bool Counts(LimitMeter meter, Guid userId) =>
-        meter.Scope != LimitScope.Role
-        || (_members.TryGetValue(meter.RoleName!, out FrozenSet<Guid>? holders) && holders.Contains(userId));
+        meter.Scope != LimitScope.Role || HoldersOf(meter.RoleName!).Contains(userId);
 }
 
 /// <summary>A meter with the limits that are on it.</summary>

@@ -13,6 +13,29 @@ internal sealed record RefusedCheck(
     string FeatureName,
     string EventType,
     PolicyDecision Decision
+)
+{
+    /// <summary>Why; a policy's code unless a limit refused.</summary>
+    public string Code { get; init; } = Decision.Code;
+
+    /// <summary>The limit that refused, or null.</summary>
+    public RefusingLimit? Limit { get; init; }
+}
+
+/// <summary>The limit that refused something, as a decision keeps it.</summary>
+/// <param name="LimitId">The limit.</param>
+/// <param name="Version">Its version that was applied.</param>
+/// <param name="Value">How much is within it.</param>
+/// <param name="Used">How much was used.</param>
+/// <param name="WindowStart">UTC.</param>
+/// <param name="WindowEnd">UTC.</param>
+internal sealed record RefusingLimit(
+    Guid LimitId,
+    int Version,
+    long Value,
+    long Used,
+    DateTime WindowStart,
+    DateTime WindowEnd
 );
 
 /// <summary>The refusals: written here when they were asked in advance, by processing when an event was sent.</summary>
@@ -20,16 +43,19 @@ internal static class DecisionStore
 {
     private const string Columns = """
         d.receipt_id, d.decided_at, d.source, d.code, d.user_id, d.external_id, d.feature_name, d.event_type, d.action,
-        d.api_key_id, d.policy_id, d.policy_version, d.event_id, d.event_timestamp
+        d.api_key_id, d.policy_id, d.policy_version, d.event_id, d.event_timestamp, d.limit_id, d.limit_version, d.limit_value,
+        d.used, d.window_start, d.window_end, d.counted_at, d.reclassified_at, d.reclassified_by, d.reclassified_reason
         """;
 
     private const string InsertChecks = """
         INSERT INTO decisions
             (enterprise_id, receipt_id, decided_at, source, code, user_id, external_id, api_key_id, feature_name, event_type, action,
-             policy_id, policy_version)
-        SELECT $1, receipt_id, $2, 'CHECK', code, user_id, external_id, $3, feature_name, event_type, 'check', policy_id, policy_version
-          FROM unnest($4, $5, $6, $7, $8, $9, $10, $11)
-               AS refused (receipt_id, code, user_id, external_id, feature_name, event_type, policy_id, policy_version)
+             policy_id, policy_version, limit_id, limit_version, limit_value, used, window_start, window_end, counted_at)
+        SELECT $1, receipt_id, $2, 'CHECK', code, user_id, external_id, $3, feature_name, event_type, 'check', policy_id, policy_version,
+               limit_id, limit_version, limit_value, used, window_start, window_end, CASE WHEN limit_id IS NOT NULL THEN $2 END
+          FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+               AS refused (receipt_id, code, user_id, external_id, feature_name, event_type, policy_id, policy_version,
+                           limit_id, limit_version, limit_value, used, window_start, window_end)
         """;
 
     /// <summary>Records refusals of checks, all in one statement.</summary>
@@ -53,13 +79,19 @@ internal static class DecisionStore
             new NpgsqlParameter { Value = (object?)apiKeyId ?? DBNull.Value, NpgsqlDbType = NpgsqlDbType.Uuid }
         );
         Add(check => check.ReceiptId);
-        Add(check => check.Decision.Code);
+        Add(check => check.Code);
         Add(check => check.UserId);
         Add(check => check.ExternalId is { } externalId ? ExternalIds.Seal(enterprise, externalId) : null);
         Add(check => check.FeatureName);
         Add(check => check.EventType);
-        Add(check => check.Decision.PolicyId);
-        Add(check => check.Decision.PolicyVersion);
+        Add(check => check.Limit is null ? check.Decision.PolicyId : null);
+        Add(check => check.Limit is null ? check.Decision.PolicyVersion : null);
+        Add(check => check.Limit?.LimitId);
+        Add(check => check.Limit?.Version);
+        Add(check => check.Limit?.Value);
+        Add(check => check.Limit?.Used);
+        Add(check => check.Limit?.WindowStart);
+        Add(check => check.Limit?.WindowEnd);
         await command.ExecuteNonQueryAsync(cancellationToken);
 
         void Add<T>(Func<RefusedCheck, T> read) =>
@@ -67,8 +99,10 @@ internal static class DecisionStore
     }
 
     private const string FindReceipt = $"""
-        SELECT {Columns}, v.name, v.effect, v.document::text, v.status, v.changed_by, v.changed_at
+        SELECT {Columns}, l.feature_name, l.scope, l.window_type, v.name, v.effect, v.document::text, v.status, v.changed_by, v.changed_at
           FROM decisions AS d
+          LEFT JOIN usage_limit_versions AS l
+            ON l.enterprise_id = d.enterprise_id AND l.limit_id = d.limit_id AND l.version = d.limit_version
           LEFT JOIN policy_versions AS v
             ON v.enterprise_id = d.enterprise_id AND v.policy_id = d.policy_id AND v.version = d.policy_version
          WHERE d.enterprise_id = $1 AND d.decided_at = $2 AND d.receipt_id = $3
@@ -83,7 +117,8 @@ internal static class DecisionStore
         CancellationToken cancellationToken
     )
     {
-        const int PolicyColumn = 14;
+        const int LimitColumn = 24;
+        const int PolicyColumn = LimitColumn + 3;
         await using NpgsqlCommand command = transaction.Command(
             FindReceipt,
             enterprise.EnterpriseId,
@@ -97,6 +132,19 @@ internal static class DecisionStore
         }
 
         DecisionSummary decision = Read(reader, enterprise);
+        if (decision.Limit is { } limit && !reader.IsDBNull(LimitColumn))
+        {
+            decision = decision with
+            {
+                Limit = limit with
+                {
+                    FeatureName = reader.GetString(LimitColumn),
+                    Scope = reader.GetString(LimitColumn + 1),
+                    WindowType = reader.GetString(LimitColumn + 2),
+                },
+            };
+        }
+
         if (reader.IsDBNull(PolicyColumn))
         {
             return (decision, null);
@@ -170,8 +218,10 @@ internal static class DecisionStore
             new() { Value = value ?? DBNull.Value, NpgsqlDbType = type };
     }
 
-    private static DecisionSummary Read(NpgsqlDataReader reader, EnterpriseInfo enterprise) =>
-        new(
+    private static DecisionSummary Read(NpgsqlDataReader reader, EnterpriseInfo enterprise)
+    {
+        var local = new LocalTime(enterprise.TimeZone);
+        return new DecisionSummary(
             reader.GetGuid(0),
             reader.GetFieldValue<DateTimeOffset>(1),
             reader.GetString(2),
@@ -187,7 +237,24 @@ internal static class DecisionStore
             reader.GetFieldValue<int?>(11),
             reader.GetFieldValue<Guid?>(12),
             reader.GetFieldValue<DateTimeOffset?>(13)
-        );
+        )
+        {
+            Limit = reader.IsDBNull(14)
+                ? null
+                : new DecisionLimit(
+                    reader.GetGuid(14),
+                    reader.GetInt32(15),
+                    reader.GetInt64(16),
+                    reader.GetInt64(17),
+                    local.Show(reader.GetFieldValue<DateTime>(18)),
+                    local.Show(reader.GetFieldValue<DateTime>(19)),
+                    reader.GetFieldValue<DateTimeOffset>(20)
+                ),
+            ReclassifiedAt = reader.GetFieldValue<DateTimeOffset?>(21),
+            ReclassifiedBy = reader.GetFieldValue<Guid?>(22),
+            ReclassifiedReason = reader.IsDBNull(23) ? null : reader.GetString(23),
+        };
+    }
 }
 
 /// <summary>Which refusals are listed.</summary>

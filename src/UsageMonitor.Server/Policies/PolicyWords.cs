@@ -1,3 +1,4 @@
+using System.Globalization;
 using Npgsql;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Platform;
@@ -122,12 +123,45 @@ internal static class PolicyWords
             decision.Action == PolicyTerms.Check
                 ? $"{decision.UserId} asked to use {decision.FeatureName}"
                 : $"An event said that {decision.UserId} uses {decision.FeatureName}";
+        if (decision.Limit is { } limit)
+        {
+            return $"{what}. {OfLimit(limit)}";
+        }
+
+        if (decision.Code == DecisionCodes.LimitUncounted)
+        {
+            return $"{what}. What was used of a limit could not be counted at that moment, and this enterprise chose to refuse then.";
+        }
+
         return policy is null
             ? decision.PolicyId is null
                 ? $"{what}. No policy says anything of it, and what no policy permits is forbidden in this enterprise."
                 : $"{what}. Version {decision.PolicyVersion} of a policy forbids it."
             : $"{what}. Version {policy.Version} of the policy “{policy.Name}” forbids {What(policy.Features)} to "
                 + $"{Who(policy.Principals, names)}, {When(policy.Conditions, policy.Actions)}.";
+    }
+
+    private static string OfLimit(DecisionLimit limit)
+    {
+        string window = limit.WindowType switch
+        {
+            "HOURLY" => "hour",
+            "DAILY" => "day",
+            "MONTHLY" => "month",
+            _ => "window",
+        };
+        string whose = limit.Scope switch
+        {
+            "USER" => " of this user",
+            "ROLE" => " of everybody in a role together",
+            "ENTERPRISE" => " of everybody together",
+            _ => "",
+        };
+        string of = limit.FeatureName is { } feature ? $" of {(feature == "*" ? "all features" : feature)}" : "";
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"The limit{of} is {limit.LimitValue:N0} uses a {window}{whose}, and {limit.Used:N0} were used; it begins anew at {limit.ResetsAt:yyyy-MM-dd HH:mm zzz}."
+        );
     }
 
     // Three or more in a row are a span.

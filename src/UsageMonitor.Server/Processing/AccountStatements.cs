@@ -63,12 +63,16 @@ internal static class AccountStatements
             """
             INSERT INTO decisions
                 (enterprise_id, receipt_id, decided_at, source, code, user_id, external_id, api_key_id, feature_name, event_type, action,
-                 policy_id, policy_version, event_id, event_timestamp, log_partition, segment_offset, segment_slot)
+                 policy_id, policy_version, event_id, event_timestamp, log_partition, segment_offset, segment_slot,
+                 limit_id, limit_version, limit_value, used, window_start, window_end, counted_at)
             SELECT enterprise_id, receipt_id, decided_at, 'INGEST', code, user_id, external_id, api_key_id, feature_name, event_type, 'record',
-                   policy_id, policy_version, event_id, event_timestamp, $16, segment_offset, segment_slot
-              FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                   policy_id, policy_version, event_id, event_timestamp, $16, segment_offset, segment_slot,
+                   limit_id, limit_version, limit_value, used, window_start, window_end,
+                   CASE WHEN limit_id IS NOT NULL THEN decided_at END
+              FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $17, $18, $19, $20, $21, $22)
                    AS refused (enterprise_id, receipt_id, decided_at, code, user_id, external_id, api_key_id, feature_name, event_type,
-                               policy_id, policy_version, event_id, event_timestamp, segment_offset, segment_slot)
+                               policy_id, policy_version, event_id, event_timestamp, segment_offset, segment_slot,
+                               limit_id, limit_version, limit_value, used, window_start, window_end)
             """
         )
         {
@@ -90,6 +94,12 @@ internal static class AccountStatements
                 Columns.Of(rows, row => step.Segments[row.Attempt.Segment].Offset),
                 Columns.Of(rows, row => row.Attempt.Slot),
                 new NpgsqlParameter<short> { TypedValue = partition },
+                Columns.Of(rows, row => row.Attempt.Header.Limit?.LimitId),
+                Columns.Of(rows, row => row.Attempt.Header.Limit?.LimitVersion),
+                Columns.Of(rows, row => row.Attempt.Header.Limit?.LimitValue),
+                Columns.Of(rows, row => row.Attempt.Header.Limit?.Used),
+                Columns.Of(rows, row => row.Attempt.Header.Limit?.Window.Start),
+                Columns.Of(rows, row => row.Attempt.Header.Limit?.Window.End),
             },
         };
     }

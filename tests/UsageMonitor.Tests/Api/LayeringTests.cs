@@ -29,7 +29,7 @@ public sealed class LayeringTests
         ["Dashboard"] = ["Processing", "Limits", "Platform"],
         ["Web"] = ["Dashboard", "Anomalies", "Alerts", "Limits", "Policies", "Identity", "Platform"],
         ["Import"] = [],
-        ["Demo"] = ["Identity", "Ingestion", "Platform"],
+        ["Demo"] = ["Identity", "Ingestion", "Policies", "Platform"],
     };
 
     /// <summary>Known and deliberate, with the reason.</summary>

@@ -1,9 +1,8 @@
-using System.Net;
 using System.Runtime.InteropServices;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Policies;
 
-namespace UsageMonitor.Server.Ingestion;
+namespace UsageMonitor.Server.Ingestion.Admission;
 
 /// <summary>
 /// Holds a request's events against the enterprise's policies. What is refused is moved from the accepted to the blocked: it is
@@ -13,20 +12,13 @@ internal static class PolicyGate
 {
     /// <param name="batch">As parsed; its events are changed in place.</param>
     /// <param name="policies">The enterprise's.</param>
-    /// <param name="caller">Who sends.</param>
-    /// <param name="address">Where they send from.</param>
+    /// <param name="sender">Who sends, and from where.</param>
     /// <param name="now">The receipts' instant. Policies judge the event's own time.</param>
-    public static void Apply(
-        ParsedBatch batch,
-        PolicySet policies,
-        Caller caller,
-        IPAddress? address,
-        DateTimeOffset now
-    )
+    public static void Apply(ParsedBatch batch, PolicySet policies, EventSender sender, DateTimeOffset now)
     {
         // Older events need usage:backfill: they are history that is being told, not acts that could still be stopped.
         long oldest = EventTimestamp.FromInstant(now.AddDays(-TimestampWindow.AgeDaysMax));
-        var from = ClientAddress.Of(address);
+        var from = ClientAddress.Of(sender.Address);
         Span<ParsedEvent> events = CollectionsMarshal.AsSpan(batch.Accepted);
         List<BlockedAttempt>? blocked = null;
         int kept = 0;
@@ -46,7 +38,7 @@ internal static class PolicyGate
                     : policies.Decide(
                         new PolicyQuestion(
                             parsed.UserId,
-                            caller.ApiKeyId,
+                            sender.ApiKeyId,
                             parsed.FeatureName,
                             PolicyActions.Record,
                             parsed.EventType,
@@ -66,7 +58,7 @@ internal static class PolicyGate
                     i + rejected,
                     ReceiptIds.Create(now),
                     decision.Code,
-                    caller.ApiKeyId,
+                    sender.ApiKeyId,
                     decision.PolicyId,
                     decision.PolicyVersion
                 )

@@ -1,8 +1,12 @@
+using Npgsql;
 using UsageMonitor.Contracts;
+using UsageMonitor.EventLog;
 using UsageMonitor.Server.Gateway.RateLimits;
+using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Policies;
 
-namespace UsageMonitor.Server.Policies;
+namespace UsageMonitor.Server.Ingestion.Admission;
 
 /// <summary><c>POST /v1/usage/check</c>: a program asks before it lets a user do something.</summary>
 internal static class CheckEndpoint
@@ -34,6 +38,8 @@ internal static class CheckEndpoint
         Database database,
         EnterpriseDirectory enterprises,
         PolicySets sets,
+        LimitSets limitSets,
+        LimitCounters counters,
         MonthPartitions months,
         TimeProvider time,
         CancellationToken cancellationToken
@@ -55,19 +61,26 @@ internal static class CheckEndpoint
 
         EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
         PolicySet policies;
+        LimitSet limits;
         try
         {
             policies = await sets.FindAsync(enterprise, cancellationToken);
+            limits = await limitSets.FindAsync(enterprise.EnterpriseId, cancellationToken);
         }
         catch (PoliciesUnavailableException unavailable)
         {
             return Problems.Problem(503, "policies_unavailable", unavailable.Message);
         }
+        catch (NpgsqlException)
+        {
+            return LimitsUnavailable();
+        }
 
         Caller caller = context.GetCaller();
         DateTimeOffset now = time.GetUtcNow();
-        var refused = new List<RefusedCheck>();
-        var answers = new List<CheckResponse>(questions.Count);
+        long nowMicroseconds = EventTimestamp.FromInstant(now);
+        var asked = new List<AskedUse>(questions.Count);
+        var plan = new AdmissionPlan(enterprise, limits);
         var address = ClientAddress.Of(context.Connection.RemoteIpAddress);
         foreach (CheckQuestion question in questions)
         {
@@ -80,16 +93,60 @@ internal static class CheckEndpoint
                     question.FeatureName!,
                     PolicyActions.Check,
                     eventType,
-                    (now.UtcTicks - DateTime.UnixEpoch.Ticks) / TimeSpan.TicksPerMicrosecond,
+                    nowMicroseconds,
                     address
                 )
             );
-            Guid? receiptId = decision.IsAllowed ? null : ReceiptIds.Create(now);
-            answers.Add(new CheckResponse(decision.IsAllowed, decision.Code, null, null, null, null, receiptId));
-            if (receiptId is { } receipt)
+            if (decision.IsAllowed && limits.HasBlocking)
             {
-                refused.Add(new RefusedCheck(receipt, userId, externalId, question.FeatureName!, eventType, decision));
+                plan.Add(asked.Count, Guid.Empty, userId, question.FeatureName!, nowMicroseconds);
             }
+
+            asked.Add(new AskedUse(userId, externalId, question.FeatureName!, eventType, decision));
+        }
+
+        long[]? used = [];
+        if (plan.Uses.Count > 0)
+        {
+            try
+            {
+                used = await counters.ReadAsync(plan, cancellationToken);
+            }
+            catch (Exception exception) when (exception is NpgsqlException or EventLogUnavailableException)
+            {
+                return LimitsUnavailable();
+            }
+        }
+
+        var local = new LocalTime(enterprise.TimeZone);
+        Dictionary<int, PlannedUse> planned = plan.Uses.ToDictionary(use => use.Index);
+        var refused = new List<RefusedCheck>();
+        var answers = new List<CheckResponse>(questions.Count);
+        for (int i = 0; i < asked.Count; i++)
+        {
+            CheckResponse answer = planned.TryGetValue(i, out PlannedUse use)
+                ? CheckAnswers.Of(plan, use, used, local)
+                : new CheckResponse(asked[i].Decision.IsAllowed, asked[i].Decision.Code, null, null, null, null, null);
+            if (!answer.Allowed)
+            {
+                answer = answer with { ReceiptId = ReceiptIds.Create(now) };
+                refused.Add(
+                    new RefusedCheck(
+                        answer.ReceiptId.Value,
+                        asked[i].UserId,
+                        asked[i].ExternalId,
+                        asked[i].FeatureName,
+                        asked[i].EventType,
+                        asked[i].Decision
+                    )
+                    {
+                        Code = answer.Reason,
+                        Limit = planned.ContainsKey(i) ? CheckAnswers.RefusalOf(plan, use, used) : null,
+                    }
+                );
+            }
+
+            answers.Add(answer);
         }
 
         if (refused.Count > 0)
@@ -113,6 +170,17 @@ internal static class CheckEndpoint
 
         return isMany ? Results.Ok(new CheckResultsResponse(answers)) : Results.Ok(answers[0]);
     }
+
+    private readonly record struct AskedUse(
+        Guid UserId,
+        string? ExternalId,
+        string FeatureName,
+        string EventType,
+        PolicyDecision Decision
+    );
+
+    private static IResult LimitsUnavailable() =>
+        Problems.Problem(503, "limits_unavailable", "The usage limits cannot be asked at the moment. Ask again later.");
 
     private static string? WhatIsWrong(CheckRequest request, IReadOnlyList<CheckQuestion> questions)
     {
