@@ -10,6 +10,7 @@ internal sealed record Options
                ./bench active-users [--rounds N] [--quick]   distinct users of 90 days × 10,000 users × 10 features
                ./bench auth [--rounds N] [--quick]           what authentication adds to an ingest request
                ./bench policies [--rounds N] [--quick]       what a decision of the policy engine costs
+               ./bench limits [--rounds N] [--quick]         what BLOCK limits cost ingestion, and how fast usage/check decides
 
           --rounds N        measured rounds of everything (3)
           --events N        events of a batch round; all are held in memory, 1 KB each (400000)
@@ -41,6 +42,9 @@ internal sealed record Options
     /// <summary>Decisions of the policy engine.</summary>
     public const string Policies = "policies";
 
+    /// <summary>Usage limits, at ingestion and asked in advance.</summary>
+    public const string Limits = "limits";
+
     /// <summary>What is measured; the report is named after it.</summary>
     public string What { get; init; } = Ingest;
     public IReadOnlyList<string> Only { get; init; } = Parts;
@@ -67,7 +71,7 @@ internal sealed record Options
 
             options = name switch
             {
-                Ingest or ActiveUsers or Auth or Policies => options with { What = name },
+                Ingest or ActiveUsers or Auth or Policies or Limits => options with { What = name },
                 "--rounds" => options with { Rounds = Number() },
                 "--events" => options with { Events = Number() },
                 "--enterprises" => options with { Enterprises = Number() },

@@ -53,7 +53,7 @@ internal sealed class PlatformClient(int port, Func<string> tail) : IDisposable
                     create
                 );
                 string adminToken = await SignInAsync(email, AdminPassword);
-                var key = new CreateApiKeyRequest("bench", ["usage:write", "usage:read"]);
+                var key = new CreateApiKeyRequest("bench", ["usage:write", "usage:read", "usage:check"]);
                 CreateApiKeyResponse answer = await SendAsync<CreateApiKeyResponse>(
                     HttpMethod.Post,
                     "/v1/admin/api-keys",
@@ -65,6 +65,28 @@ internal sealed class PlatformClient(int port, Func<string> tail) : IDisposable
         );
         return made;
     }
+
+    /// <summary>Makes a BLOCK limit.</summary>
+    public async Task LimitAsync(
+        BenchEnterprise enterprise,
+        string feature,
+        string scope,
+        long value,
+        string window
+    ) =>
+        await SendAsync<System.Text.Json.JsonElement>(
+            HttpMethod.Post,
+            "/v1/admin/usage/limits",
+            await SignInAsync(enterprise.AdminEmail, AdminPassword),
+            new
+            {
+                featureName = feature,
+                scope,
+                limitValue = value,
+                windowType = window,
+                action = "BLOCK",
+            }
+        );
 
     /// <summary>The bytes of a GET, for <see cref="HttpConnection"/>.</summary>
     public ReadOnlyMemory<byte> Get(string path, string token) =>
