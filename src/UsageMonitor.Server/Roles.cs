@@ -12,6 +12,7 @@ using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Policies;
 using UsageMonitor.Server.Processing;
+using UsageMonitor.Server.Processing.Metering;
 using UsageMonitor.Server.Web;
 
 namespace UsageMonitor.Server;
@@ -55,7 +56,8 @@ internal static class Roles
         },
         new(Processing, "stores, counts and accounts for events")
         {
-            Register = services => services.AddHostedService<ProcessingService>().AddAlertDelivery().AddAnomalies(),
+            Register = services =>
+                services.AddHostedService<ProcessingService>().AddMetering().AddAlertDelivery().AddAnomalies(),
         },
         new(Dashboard, "answers with numbers, and shows the pages")
         {

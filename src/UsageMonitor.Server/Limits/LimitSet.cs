@@ -78,6 +78,10 @@ internal sealed class LimitSet
     public bool Counts(LimitMeter meter, Guid userId) =>
         meter.Scope != LimitScope.Role
         || (_members.TryGetValue(meter.RoleName!, out FrozenSet<Guid>? holders) && holders.Contains(userId));
+
+    /// <summary>Who holds the role of a meter; nobody when it is not a role's.</summary>
+    public IReadOnlyCollection<Guid> HoldersOf(LimitMeter meter) =>
+        meter.RoleName is { } role && _members.TryGetValue(role, out FrozenSet<Guid>? holders) ? holders : [];
 }
 
 /// <summary>A meter with the limits that are on it.</summary>
