@@ -56,6 +56,7 @@ internal static class Violations
     )
     {
         List<Row> rows = [.. counted.Select(Exceeded).OfType<Row>(), .. refused.Select(Refused)];
+        rows.Sort(static (one, other) => Order(one).CompareTo(Order(other)));
         return rows.Count == 0
             ? null
             : new NpgsqlBatchCommand(Write)
@@ -119,6 +120,10 @@ internal static class Violations
             refused.Count,
             refused.LastAt
         );
+
+    // Rows are locked in one order by whoever locks several: who resolves some does the same.
+    private static (Guid, Guid, Guid, DateTime) Order(Row row) =>
+        (row.Enterprise.Id, row.LimitId, row.SubjectId, row.WindowStart);
 
     private static byte[]? SealedName(Row row, SubjectNames names) =>
         row.Meter.Scope == LimitScope.User && names.ExternalIdOf(row.Enterprise, row.SubjectId) is { } externalId
