@@ -13,6 +13,7 @@ using UsageMonitor.Server.Ingestion.Admission;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Policies;
 using UsageMonitor.Server.Processing;
+using UsageMonitor.Server.Processing.Metering;
 using UsageMonitor.Server.Web;
 
 namespace UsageMonitor.Server;
@@ -56,7 +57,8 @@ internal static class Roles
         },
         new(Processing, "stores, counts and accounts for events")
         {
-            Register = services => services.AddHostedService<ProcessingService>().AddAlertDelivery().AddAnomalies(),
+            Register = services =>
+                services.AddHostedService<ProcessingService>().AddMetering().AddAlertDelivery().AddAnomalies(),
         },
         new(Dashboard, "answers with numbers, and shows the pages")
         {

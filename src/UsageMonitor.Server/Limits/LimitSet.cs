@@ -74,12 +74,13 @@ internal sealed class LimitSet
         return meters;
     }
 
-    /// <summary>Who holds a role that a limit names.</summary>
-    public FrozenSet<Guid> HoldersOf(string role) => _members.GetValueOrDefault(role, FrozenSet<Guid>.Empty);
-
     /// <summary>Whether a user's usage counts on a meter: everybody's does but on a role's.</summary>
     public bool Counts(LimitMeter meter, Guid userId) =>
-        meter.Scope != LimitScope.Role || HoldersOf(meter.RoleName!).Contains(userId);
+        meter.Scope != LimitScope.Role || HoldersOf(meter).Contains(userId);
+
+    /// <summary>Who holds the role of a meter; nobody when it is not a role's.</summary>
+    public FrozenSet<Guid> HoldersOf(LimitMeter meter) =>
+        meter.RoleName is { } role && _members.TryGetValue(role, out FrozenSet<Guid>? holders) ? holders : [];
 }
 
 /// <summary>A meter with the limits that are on it.</summary>

@@ -1,6 +1,7 @@
 using Npgsql;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Processing.Metering;
 
 namespace UsageMonitor.Server.Processing;
 
@@ -26,6 +27,7 @@ internal sealed class PartitionStep(
     IEventLog log,
     EnterpriseDirectory enterprises,
     MonthPartitions months,
+    MeteringSources metering,
     TimeProvider time
 )
 {
@@ -34,6 +36,7 @@ internal sealed class PartitionStep(
 
     private readonly UserOrdinals _users = new();
     private readonly SetLevels _levels = new();
+    private readonly StepMetering _metering = new(metering, time);
     private readonly Dictionary<Guid, LocalTime> _localTimes = [];
 
     /// <summary>What a step did.</summary>
@@ -50,7 +53,7 @@ internal sealed class PartitionStep(
     {
         await using NpgsqlConnection connection = await database.Pipeline.OpenConnectionAsync(cancellationToken);
         await using NpgsqlTransaction transaction = await connection.BeginTransactionAsync(cancellationToken);
-        if (await LockPositionAsync(connection, partition, cancellationToken) is not { } position)
+        if (await LockPositionAsync(connection, partition, cancellationToken) is not var (position, metersVersion))
         {
             return Outcome.Nothing;
         }
@@ -70,11 +73,14 @@ internal sealed class PartitionStep(
 
         await writer.FindStoredAsync(step, cancellationToken);
         await _users.ResolveAsync(connection, step, time.GetUtcNow(), cancellationToken);
+        await _metering.CountAsync(connection, partition, metersVersion, step, cancellationToken);
         List<StepTotals> totals = [.. step.Enterprises.Select(enterprise => StepTotals.Of(enterprise, segments))];
         await writer.WriteAsync(step, totals, cancellationToken);
         await _levels.CompactAsync(connection, totals, segments[^1].Offset, cancellationToken);
+        await _metering.WriteAsync(connection, step, cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         _users.Remember();
+        _metering.Committed();
         return new Outcome(
             step.Count,
             step.StoredCount,
@@ -84,7 +90,7 @@ internal sealed class PartitionStep(
     }
 
     /// <summary>The position, locked; null when another worker has it.</summary>
-    private static async Task<long?> LockPositionAsync(
+    private static async Task<(long Offset, long MetersVersion)?> LockPositionAsync(
         NpgsqlConnection connection,
         short partition,
         CancellationToken cancellationToken
@@ -94,13 +100,14 @@ internal sealed class PartitionStep(
         batch.BatchCommands.Add(new NpgsqlBatchCommand("SET LOCAL synchronous_commit = off"));
         batch.BatchCommands.Add(
             new NpgsqlBatchCommand(
-                "SELECT segment_offset FROM log_positions WHERE log_partition = $1 FOR UPDATE SKIP LOCKED"
+                "SELECT segment_offset, meters_version FROM log_positions WHERE log_partition = $1 FOR UPDATE SKIP LOCKED"
             )
             {
                 Parameters = { new NpgsqlParameter<short> { TypedValue = partition } },
             }
         );
-        return await batch.ExecuteScalarAsync(cancellationToken) as long?;
+        await using NpgsqlDataReader reader = await batch.ExecuteReaderAsync(cancellationToken);
+        return await reader.ReadAsync(cancellationToken) ? (reader.GetInt64(0), reader.GetInt64(1)) : null;
     }
 
     private LocalTime LocalTimeOf(EnterpriseInfo enterprise)

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Npgsql;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Processing.Metering;
 
 namespace UsageMonitor.Server.Processing;
 
@@ -14,6 +15,7 @@ internal sealed partial class ProcessingService(
     IEventLog log,
     EnterpriseDirectory enterprises,
     MonthPartitions months,
+    MeteringSources metering,
     UsageSignal signal,
     ServerSettings settings,
     TimeProvider time,
@@ -45,7 +47,7 @@ internal sealed partial class ProcessingService(
 
     private async Task WorkAsync(int worker, CancellationToken stoppingToken)
     {
-        var step = new PartitionStep(database, log, enterprises, months, time);
+        var step = new PartitionStep(database, log, enterprises, months, metering, time);
         long[] restUntil = new long[log.PartitionCount];
         using var timer = new PeriodicTimer(TimeSpan.FromMilliseconds(PollMilliseconds), time);
         while (!stoppingToken.IsCancellationRequested)
@@ -79,7 +81,7 @@ internal sealed partial class ProcessingService(
 #pragma warning restore CA1031
             {
                 LogStepFailed(exception);
-                step = new PartitionStep(database, log, enterprises, months, time);
+                step = new PartitionStep(database, log, enterprises, months, metering, time);
                 await Task.Delay(TimeSpan.FromMilliseconds(RetryMilliseconds), time, stoppingToken)
                     .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Processing.Metering;
 
 namespace UsageMonitor.Server.Processing;
 
@@ -44,6 +45,9 @@ internal readonly record struct StepAttempt(
     int Slot
 )
 {
+    /// <summary>The limit that refused it; null when it was a policy.</summary>
+    public LimitRefusal? Limit { get; init; }
+
     /// <summary>When it was refused: what the receipt's id says.</summary>
     public DateTime DecidedAt => ReceiptIds.InstantOf(Header.ReceiptId)!.Value.UtcDateTime;
 }

@@ -1,9 +1,12 @@
 using System.Security.Cryptography;
 using Npgsql;
 using UsageMonitor.EventLog;
+using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Ingestion;
+using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Processing;
+using UsageMonitor.Server.Processing.Metering;
 using UsageMonitor.Tests.Fixtures;
 
 namespace UsageMonitor.Tests.Processing;
@@ -29,6 +32,11 @@ internal sealed class PipelineFixture : IAsyncDisposable
         _appender = NpgsqlDataSource.Create(ownerConnectionString);
         Enterprises = new EnterpriseDirectory(Database, Engines.MasterKey, _version);
         Months = new MonthPartitions(Database);
+        Metering = new MeteringSources(
+            new LimitSets(Database, _version),
+            new AlertRuleSets(Database, _version),
+            new DeliverySignal()
+        );
     }
 
     public Database Database { get; }
@@ -41,6 +49,9 @@ internal sealed class PipelineFixture : IAsyncDisposable
 
     public MonthPartitions Months { get; }
 
+    /// <summary>Limits and alert rules as the database has them at each step.</summary>
+    public MeteringSources Metering { get; }
+
     public static async Task<PipelineFixture> CreateAsync(Engines engines)
     {
         var fixture = new PipelineFixture(await engines.CloneAsync());
@@ -48,7 +59,8 @@ internal sealed class PipelineFixture : IAsyncDisposable
         return fixture;
     }
 
-    public PartitionStep NewStep() => new(Database, Log, Enterprises, Months, TimeProvider.System);
+    public PartitionStep NewStep(TimeProvider? time = null) =>
+        new(Database, Log, Enterprises, Months, Metering, time ?? TimeProvider.System);
 
     public async Task<EnterpriseInfo> AddEnterpriseAsync(string timeZone, short partition)
     {
@@ -143,6 +155,7 @@ internal sealed class PipelineFixture : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        Metering.Deliveries.Dispose();
         await _appender.DisposeAsync();
         if (_test is not null)
         {

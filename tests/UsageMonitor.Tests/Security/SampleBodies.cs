@@ -112,6 +112,10 @@ internal static partial class SampleBodies
         ["POST /v1/admin/policies"] = new(Policy),
         ["PUT /v1/admin/policies/{id:guid}"] = new(Policy, "policy_id"),
         ["POST /v1/admin/policies/simulate"] = new($$"""{"policy":{{Policy}},"replaces":"{{"{{policy_id}}"}}"}"""),
+        // Violations.
+        ["POST /v1/dashboard/violations/resolve"] = new("""{"ids":["{{violation_id}}"],"reason":"settled"}"""),
+        ["POST /v1/dashboard/violations/{violationId:guid}/resolve"] = new("""{"reason":"settled"}""", "violation_id"),
+        ["POST /violations/resolve"] = new("""{"ids":"{{violation_id}}","reason":"settled"}"""),
         // Provisioning.
         ["POST /scim/v2/Users"] = new(
             """{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"{{new}}@walls.example"}"""

@@ -57,7 +57,7 @@ internal static class MeterHistory
                 new NpgsqlParameter<Guid[]>
                 {
                     TypedValue =
-                        meter.Scope == LimitScope.User ? [counter.SubjectId] : [.. limits.HoldersOf(meter.RoleName!)],
+                        meter.Scope == LimitScope.User ? [counter.SubjectId] : [.. limits.HoldersOf(meter)],
                 }
             );
         }
