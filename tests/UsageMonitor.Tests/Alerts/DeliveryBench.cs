@@ -5,7 +5,6 @@ using Npgsql;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Platform;
-using UsageMonitor.Tests.Fixtures;
 using UsageMonitor.Tests.Identity;
 using Xunit;
 
