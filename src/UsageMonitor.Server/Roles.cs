@@ -68,6 +68,7 @@ internal static class Roles
                 app.MapDashboard();
                 app.MapViolationEndpoints();
                 app.MapAnomalyEndpoints();
+                app.MapAlertDashboard();
                 app.MapWeb();
             },
             Paths = ["/v1/dashboard", "/v1/admin/usage/ledger", ""],

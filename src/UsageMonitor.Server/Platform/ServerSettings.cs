@@ -79,6 +79,9 @@ internal sealed class ServerSettings
     /// <summary><c>SingleSignOn:AllowPrivateIssuers</c>: OpenID providers inside this server's own network.</summary>
     public bool AllowPrivateIssuers { get; init; }
 
+    /// <summary><c>Webhooks:AllowPrivateAddresses</c>: webhooks inside this server's own network, also over plain http.</summary>
+    public bool AllowPrivateWebhooks { get; init; }
+
     /// <summary><c>USAGEMONITOR_OPERATOR_EMAIL</c>, or null for the default address.</summary>
     public string? OperatorEmail { get; init; }
 
@@ -139,6 +142,7 @@ internal sealed class ServerSettings
             ),
             AllowInsecureIssuers = Flag(configuration, "SingleSignOn:AllowInsecureIssuers", errors),
             AllowPrivateIssuers = Flag(configuration, "SingleSignOn:AllowPrivateIssuers", errors),
+            AllowPrivateWebhooks = Flag(configuration, "Webhooks:AllowPrivateAddresses", errors),
             OperatorEmail = Text(configuration["USAGEMONITOR_OPERATOR_EMAIL"]),
             OperatorPassword = Text(configuration["USAGEMONITOR_OPERATOR_PASSWORD"]),
             PublicUrl = Text(configuration["PublicUrl"])?.TrimEnd('/'),

@@ -209,7 +209,7 @@ internal sealed partial class MailSender(
         await own.CommitAsync(cancellationToken);
     }
 
-    private static bool IsDeliveryFailure(Exception exception) =>
+    internal static bool IsDeliveryFailure(Exception exception) =>
         exception
             is SmtpCommandException
                 or ProtocolException
@@ -227,7 +227,7 @@ internal sealed partial class MailSender(
                 or CryptographicException;
 
     // The server says that the same mail will fail again (RFC 5321, 4.2.1).
-    private static bool IsFinal(Exception exception) =>
+    internal static bool IsFinal(Exception exception) =>
         exception is SmtpCommandException { StatusCode: >= (SmtpStatusCode)500 } || IsUnreadable(exception);
 
     // Nothing that waiting would mend: it cannot be put into a mail, or the key that sealed it is gone.
@@ -235,7 +235,7 @@ internal sealed partial class MailSender(
         exception is FormatException or JsonException or CryptographicException;
 
     // Kept and logged in clear: what the server wrote may name the recipient.
-    private static string Word(Exception exception) =>
+    internal static string Word(Exception exception) =>
         exception is SmtpCommandException command
             ? $"SMTP {(int)command.StatusCode} {command.ErrorCode}"
             : exception.GetType().Name;

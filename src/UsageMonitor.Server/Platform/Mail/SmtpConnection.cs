@@ -1,5 +1,6 @@
 using System.Net.Security;
 using System.Security.Cryptography.X509Certificates;
+using MailKit;
 using MailKit.Net.Smtp;
 using MimeKit;
 using MimeKit.Text;
@@ -36,6 +37,27 @@ internal sealed class SmtpConnection(SmtpSettings settings) : IDisposable
         await _client.SendAsync(mime, cancellationToken);
     }
 
+    /// <summary>Whether the server is still there after a pause: many close a connection that says nothing.</summary>
+    public async Task<bool> IsAliveAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await _client.NoOpAsync(cancellationToken);
+            return true;
+        }
+        catch (Exception exception)
+            when (exception is CommandException or ProtocolException or ServiceNotConnectedException or IOException)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Whether mail can be sent to an address at all.</summary>
+    public static bool IsAddress(string address) =>
+        !address.Any(char.IsControl)
+        && MailboxAddress.TryParse(StrictOptions, address, out MailboxAddress? parsed)
+        && parsed.Address == address;
+
     /// <summary>Says goodbye; mail that was taken is safe whether or not it arrives.</summary>
     public async Task CloseAsync(CancellationToken cancellationToken)
     {
@@ -52,10 +74,9 @@ internal sealed class SmtpConnection(SmtpSettings settings) : IDisposable
     public MimeMessage Compose(MailMessage message, Guid mailId)
     {
         if (
-            message.To.Any(char.IsControl)
+            !IsAddress(message.To)
             || message.Subject.Any(char.IsControl)
             || !MailboxAddress.TryParse(StrictOptions, message.To, out MailboxAddress? to)
-            || to.Address != message.To
         )
         {
             throw new FormatException("A mail needs one address and a subject of one line.");
