@@ -118,7 +118,15 @@ internal sealed class LimitBacktest(Database database, TimeProvider time)
         }
 
         replay.Finish();
-        return await AnswerAsync(enterprise, local, replay, (range.From, from, to), progress, fromEvents, cancellationToken);
+        return await AnswerAsync(
+            enterprise,
+            local,
+            replay,
+            (range.From, from, to),
+            progress,
+            fromEvents,
+            cancellationToken
+        );
 
         IEnumerable<(DateTime From, DateTime To)> Days()
         {

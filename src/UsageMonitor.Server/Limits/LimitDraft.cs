@@ -40,8 +40,7 @@ internal sealed record LimitDraft(
         try
         {
             string feature = ReadFeature(request.FeatureName);
-            LimitScope scope =
-                LimitTerms.Scope(request.Scope) ?? throw NotOneOf("scope", "USER", "ROLE", "ENTERPRISE");
+            LimitScope scope = LimitTerms.Scope(request.Scope) ?? throw NotOneOf("scope", "USER", "ROLE", "ENTERPRISE");
             string subject = request.Subject?.Trim() ?? "";
             string? role = null;
             Guid? userId = null;

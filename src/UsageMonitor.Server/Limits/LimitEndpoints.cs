@@ -107,7 +107,9 @@ internal static class LimitEndpoints
             )
             .RequirePermission(Permissions.LimitsWrite)
             .WithName("SetLimitSettings")
-            .WithSummary("Lets usage that cannot be counted through (OPEN) or refuses it (CLOSED), where a BLOCK limit is about it")
+            .WithSummary(
+                "Lets usage that cannot be counted through (OPEN) or refuses it (CLOSED), where a BLOCK limit is about it"
+            )
             .Produces<LimitSettings>()
             .ProducesProblem(400);
         LimitBacktestEndpoint.Map(group);
@@ -134,9 +136,9 @@ internal static class LimitEndpoints
             string.IsNullOrEmpty(feature) || EventText.Fault(feature, EventText.NameCharactersMax) is not { } fault
                 ? !string.IsNullOrEmpty(scope) && LimitTerms.Scope(scope) is null
                     ? "scope: must be one of USER, ROLE, ENTERPRISE."
-                : !string.IsNullOrEmpty(status) && status is not (LimitTerms.Active or LimitTerms.Inactive)
-                    ? "status: must be one of ACTIVE, INACTIVE."
-                : null
+                    : !string.IsNullOrEmpty(status) && status is not (LimitTerms.Active or LimitTerms.Inactive)
+                        ? "status: must be one of ACTIVE, INACTIVE."
+                        : null
                 : $"feature: {fault}.";
         return wrong is null
             ? Results.Ok(

@@ -101,9 +101,7 @@ internal sealed class LimitReplay(LimitScope scope, LimitWindow window, long lim
             _windows.Add(
                 new ReplayedWindow(
                     _window,
-                    scope == LimitScope.User
-                        ? _refused.Sum(user => _attempts[user])
-                        : _attempts[Guid.Empty],
+                    scope == LimitScope.User ? _refused.Sum(user => _attempts[user]) : _attempts[Guid.Empty],
                     _windowBlocked,
                     _windowUnattributed > 0 ? null : _refused.Count,
                     _windowFirstAt

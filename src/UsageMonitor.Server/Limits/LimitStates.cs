@@ -76,7 +76,10 @@ internal sealed class LimitStates(Database database, IEventLog log, TimeProvider
                                 .. users.Top.Select(user => new LimitContributor(
                                     names[user.UserId],
                                     user.Used,
-                                    Share(user.Used, limit.Meter.Scope == LimitScope.User ? limit.LimitValue : users.Total)
+                                    Share(
+                                        user.Used,
+                                        limit.Meter.Scope == LimitScope.User ? limit.LimitValue : users.Total
+                                    )
                                 )),
                             ]
                             : null,
@@ -127,12 +130,7 @@ internal sealed class LimitStates(Database database, IEventLog log, TimeProvider
                 users = new UserParts([new UserPart(named, its)], its);
             }
 
-            return new State(
-                window,
-                used,
-                users,
-                await ForecastAsync(limit, window, used, days, cancellationToken)
-            );
+            return new State(window, used, users, await ForecastAsync(limit, window, used, days, cancellationToken));
         }
 
         private Guid[] HoldersOf(StoredLimit limit) =>
@@ -150,14 +148,7 @@ internal sealed class LimitStates(Database database, IEventLog log, TimeProvider
             return counted.Contains(meter.MeterId)
                     ? await reader.ReadMeterTopAsync(meter, window, except, cancellationToken)
                 : meter.Window == LimitWindow.Hourly ? null
-                : await reader.ReadTopAsync(
-                    meter.FeatureName,
-                    window,
-                    window.Start,
-                    null,
-                    except,
-                    cancellationToken
-                );
+                : await reader.ReadTopAsync(meter.FeatureName, window, window.Start, null, except, cancellationToken);
         }
 
         private async Task<UserParts?> ReadContributorsAsync(
@@ -254,12 +245,7 @@ internal sealed class LimitStates(Database database, IEventLog log, TimeProvider
             LimitMeter meter = limit.Meter;
             if (counted.Contains(meter.MeterId))
             {
-                return await reader.ReadMeterAsync(
-                    meter,
-                    limit.SubjectUserId ?? Guid.Empty,
-                    window,
-                    cancellationToken
-                );
+                return await reader.ReadMeterAsync(meter, limit.SubjectUserId ?? Guid.Empty, window, cancellationToken);
             }
 
             // Aggregates of users are of days: what an hour brought is known of everybody together only.

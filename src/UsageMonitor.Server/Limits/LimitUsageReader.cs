@@ -21,7 +21,8 @@ internal sealed class LimitUsageReader(ScopedTransaction own, Guid enterpriseId)
     /// <summary>Rows of users' days that are summed for one limit; beyond, nothing is said.</summary>
     public const int RowsMax = 200_000;
 
-    private const string ReadCounted = "SELECT meter_id FROM limit_meters WHERE enterprise_id = $1 AND meter_id = ANY ($2)";
+    private const string ReadCounted =
+        "SELECT meter_id FROM limit_meters WHERE enterprise_id = $1 AND meter_id = ANY ($2)";
 
     /// <summary>Which of the meters processing counts.</summary>
     public async Task<HashSet<Guid>> ReadCountedAsync(Guid[] meters, CancellationToken cancellationToken)

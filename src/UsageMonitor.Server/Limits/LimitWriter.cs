@@ -76,9 +76,7 @@ internal sealed class LimitWriter(
     {
         EnterpriseInfo enterprise = await EnterpriseAsync(caller, cancellationToken);
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(caller.EnterpriseId, cancellationToken);
-        if (
-            await LimitStore.FindForChangeAsync(own, caller.EnterpriseId, limitId, cancellationToken) is not { } last
-        )
+        if (await LimitStore.FindForChangeAsync(own, caller.EnterpriseId, limitId, cancellationToken) is not { } last)
         {
             return NotFound();
         }
@@ -118,9 +116,7 @@ internal sealed class LimitWriter(
     {
         EnterpriseInfo enterprise = await EnterpriseAsync(caller, cancellationToken);
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(caller.EnterpriseId, cancellationToken);
-        if (
-            await LimitStore.FindForChangeAsync(own, caller.EnterpriseId, limitId, cancellationToken) is not { } last
-        )
+        if (await LimitStore.FindForChangeAsync(own, caller.EnterpriseId, limitId, cancellationToken) is not { } last)
         {
             return NotFound();
         }
@@ -146,9 +142,7 @@ internal sealed class LimitWriter(
     public async Task<IResult> DeleteAsync(Caller caller, Guid limitId, CancellationToken cancellationToken)
     {
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(caller.EnterpriseId, cancellationToken);
-        if (
-            await LimitStore.FindForChangeAsync(own, caller.EnterpriseId, limitId, cancellationToken) is not { } last
-        )
+        if (await LimitStore.FindForChangeAsync(own, caller.EnterpriseId, limitId, cancellationToken) is not { } last)
         {
             return NotFound();
         }

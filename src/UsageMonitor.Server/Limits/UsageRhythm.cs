@@ -71,12 +71,7 @@ internal sealed class UsageRhythm
     public double Expected(DateOnly date, int hour) =>
         _dayMeans[(int)date.DayOfWeek] * _hourShares[(int)date.DayOfWeek, hour];
 
-    private static double[] Means(
-        DateOnly first,
-        int learned,
-        IReadOnlyDictionary<DateOnly, long> days,
-        bool isWeekly
-    )
+    private static double[] Means(DateOnly first, int learned, IReadOnlyDictionary<DateOnly, long> days, bool isWeekly)
     {
         double[] sums = new double[Weekdays];
         int[] counts = new int[Weekdays];

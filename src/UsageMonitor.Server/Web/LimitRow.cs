@@ -43,7 +43,9 @@ public sealed record LimitRow(
                 : "Active",
             Spans(limit, formats, at),
             limit.LimitValue > 0 ? Math.Min(1, (double)(limit.Used ?? 0) / limit.LimitValue) : 1,
-            limit.Used is { } used ? $"{formats.Number(used)} of {formats.Number(limit.LimitValue)}" : "Not counted yet",
+            limit.Used is { } used
+                ? $"{formats.Number(used)} of {formats.Number(limit.LimitValue)}"
+                : "Not counted yet",
             limit.ResetsAt is { } resets ? $"Begins anew {When(resets, at, formats)}" : "",
             Outlook(limit, formats, at),
             Most(limit, formats)
@@ -86,8 +88,9 @@ public sealed record LimitRow(
             return "Counting begins with the next event.";
         }
 
-        string who =
-            limit is { Scope: "USER", Subject: null, Contributors: [var nearest, ..] } ? $" by {nearest.UserId}" : "";
+        string who = limit is { Scope: "USER", Subject: null, Contributors: [var nearest, ..] }
+            ? $" by {nearest.UserId}"
+            : "";
         LimitForecast? forecast = limit.Forecast;
         string likely = forecast?.Likely is { } middle ? When(middle, at, formats) : "";
         string earliest = forecast?.Earliest is { } first ? When(first, at, formats) : "";

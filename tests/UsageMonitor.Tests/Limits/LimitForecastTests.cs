@@ -126,8 +126,8 @@ public sealed class LimitForecastTests
         string[] zones = [Kolkata, "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"];
         LimitWindow[] windows = [LimitWindow.Hourly, LimitWindow.Daily, LimitWindow.Monthly];
         Gen.Select(
-                Gen.OneOfConst(zones),
-                Gen.OneOfConst(windows),
+                OneOf(zones),
+                OneOf(windows),
                 Gen.Int[0, 365 * 24 * 60],
                 Gen.Long[0, 50].Array[24 * 7],
                 Gen.Select(Gen.Long[0, 5000], Gen.Long[1, 5000])
@@ -138,11 +138,7 @@ public sealed class LimitForecastTests
                     LocalTime local = Local(zone);
                     DateTime now = Utc("2026-01-01T00:00:00Z").AddMinutes(minutes);
                     var span = WindowSpan.Of(window, local, now);
-                    UsageRhythm? rhythm = Learn(
-                        (date, hour) => pattern[((int)date.DayOfWeek * 24) + hour],
-                        local,
-                        now
-                    );
+                    UsageRhythm? rhythm = Learn((date, hour) => pattern[((int)date.DayOfWeek * 24) + hour], local, now);
                     DateTime lately = window == LimitWindow.Hourly ? span.Start : local.DayStart(now);
                     (long used, long left) = amounts;
                     LimitForecast forecast = LimitForecaster.Of(
@@ -152,14 +148,19 @@ public sealed class LimitForecastTests
                     );
                     DateTimeOffset[] ends =
                     [
-                        .. new[] { forecast.Earliest, forecast.Likely, forecast.Latest }.TakeWhile(end => end is not null)
+                        .. new[] { forecast.Earliest, forecast.Likely, forecast.Latest }
+                            .TakeWhile(end => end is not null)
                             .Select(end => end!.Value),
                     ];
                     Assert.Equal(ends.Order(), ends);
                     Assert.All(ends, end => Assert.InRange(end.UtcDateTime, now.AddMinutes(-1), span.End));
                     Assert.True(forecast.Earliest is not null || forecast.Likely is null);
                     Assert.True(forecast.Likely is not null || forecast.Latest is null);
-                    Assert.InRange(forecast.ExpectedAtReset ?? used, forecast.ExpectedLow ?? used, forecast.ExpectedHigh ?? used);
+                    Assert.InRange(
+                        forecast.ExpectedAtReset ?? used,
+                        forecast.ExpectedLow ?? used,
+                        forecast.ExpectedHigh ?? used
+                    );
                 }
             );
     }
@@ -178,13 +179,7 @@ public sealed class LimitForecastTests
         return LimitForecaster.Of(Learn(usage, local, utc), local, new(window, utc, used, limit, used, window.Start));
     }
 
-    private static LimitForecast Monthly(
-        Func<DateOnly, int, long> usage,
-        string now,
-        long used,
-        long limit,
-        long today
-    )
+    private static LimitForecast Monthly(Func<DateOnly, int, long> usage, string now, long used, long limit, long today)
     {
         LocalTime local = Local(Kolkata);
         DateTime utc = At(now).UtcDateTime;
@@ -200,11 +195,7 @@ public sealed class LimitForecastTests
     private static UsageRhythm? Learn(Func<DateOnly, int, long> usage, LocalTime local, DateTime now)
     {
         var hours = new Dictionary<DateTime, long>();
-        for (
-            DateTime hour = local.DayStart(local.DateOf(now).AddDays(-35));
-            hour < now;
-            hour = local.NextHour(hour)
-        )
+        for (DateTime hour = local.DayStart(local.DateOf(now).AddDays(-35)); hour < now; hour = local.NextHour(hour))
         {
             if (usage(local.DateOf(hour), local.Show(hour).Hour) is > 0 and var count)
             {
@@ -214,7 +205,9 @@ public sealed class LimitForecastTests
 
         return UsageRhythm.Learn(
             local.DateOf(now),
-            hours.GroupBy(hour => local.DateOf(hour.Key)).ToDictionary(day => day.Key, day => day.Sum(hour => hour.Value)),
+            hours
+                .GroupBy(hour => local.DateOf(hour.Key))
+                .ToDictionary(day => day.Key, day => day.Sum(hour => hour.Value)),
             hours,
             local
         );

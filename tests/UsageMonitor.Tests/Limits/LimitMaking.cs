@@ -1,5 +1,6 @@
 using System.Collections.Frozen;
 using System.Globalization;
+using CsCheck;
 using Npgsql;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
@@ -15,10 +16,11 @@ internal static class LimitMaking
     public static readonly Guid Ana = Guid.Parse("00000000-0000-7000-8000-00000000000a");
     public static readonly Guid Bob = Guid.Parse("00000000-0000-7000-8000-00000000000b");
 
+    public static Gen<T> OneOf<T>(params T[] values) => Gen.Int[0, values.Length - 1].Select(index => values[index]);
+
     public static LocalTime Local(string zone) => new(TimeZoneInfo.FindSystemTimeZoneById(zone));
 
-    public static DateTime Utc(string text) =>
-        DateTimeOffset.Parse(text, CultureInfo.InvariantCulture).UtcDateTime;
+    public static DateTime Utc(string text) => DateTimeOffset.Parse(text, CultureInfo.InvariantCulture).UtcDateTime;
 
     public static StoredLimit Limit(
         int number,

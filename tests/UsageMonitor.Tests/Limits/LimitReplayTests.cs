@@ -28,22 +28,21 @@ public sealed class LimitReplayTests
     ];
 
     private static readonly Gen<(string Zone, (Guid User, DateTime At)[] Events)> s_histories = Gen.Select(
-        Gen.OneOfConst(s_places),
+        OneOf(s_places),
         Gen.Select(Gen.Int[0, s_users.Length - 1], Gen.Int[0, 5 * 24 * 60]).Array[0, 200],
         (place, events) =>
             (
                 place.Zone,
-                [
-                    .. events
-                        .Select(one => (s_users[one.Item1], Utc(place.From).AddMinutes(one.Item2)))
-                        .OrderBy(one => one.Item2),
-                ]
+                events
+                    .Select(one => (s_users[one.Item1], Utc(place.From).AddMinutes(one.Item2)))
+                    .OrderBy(one => one.Item2)
+                    .ToArray()
             )
     );
 
     [Fact]
     public void Add_WhateverTheHistory_ShouldRefuseWhatTheModelRefuses() =>
-        Gen.Select(s_histories, Gen.OneOfConst(s_scopes), Gen.OneOfConst(s_windows), Gen.Long[0, 6])
+        Gen.Select(s_histories, OneOf(s_scopes), OneOf(s_windows), Gen.Long[0, 6])
             .Sample(
                 (history, scope, window, limit) =>
                 {
@@ -58,11 +57,8 @@ public sealed class LimitReplayTests
                     Assert.Equal(history.Events.Length, replay.Events);
                     Assert.Equal(model.Refused.Count, replay.Blocked);
                     Assert.Equal(model.Windows, replay.WindowsEvaluated);
-                    Assert.Equal(
-                        model.Refused.Select(one => one.Window).Distinct().Count(),
-                        replay.WindowsReached
-                    );
-                    Assert.Equal(model.Refused.Count == 0 ? null : model.Refused[0].At, replay.FirstAt);
+                    Assert.Equal(model.Refused.Select(one => one.Window).Distinct().Count(), replay.WindowsReached);
+                    Assert.Equal(model.Refused.Count == 0 ? (DateTime?)null : model.Refused[0].At, replay.FirstAt);
                     Assert.Equal(0, replay.Unattributed);
                     Assert.Equal(
                         model
@@ -83,10 +79,7 @@ public sealed class LimitReplayTests
                         each =>
                         {
                             Assert.True(each.Span.Contains(each.FirstAt));
-                            Assert.Equal(
-                                model.Refused.Count(one => each.Span.Contains(one.At)),
-                                each.Blocked
-                            );
+                            Assert.Equal(model.Refused.Count(one => each.Span.Contains(one.At)), each.Blocked);
                         }
                     );
                 }
@@ -94,12 +87,7 @@ public sealed class LimitReplayTests
 
     [Fact]
     public void AddDay_WhateverTheHistory_ShouldCountAsByEvents() =>
-        Gen.Select(
-                s_histories,
-                Gen.OneOfConst(s_scopes),
-                Gen.OneOfConst(LimitWindow.Daily, LimitWindow.Monthly),
-                Gen.Long[0, 20]
-            )
+        Gen.Select(s_histories, OneOf(s_scopes), OneOf(LimitWindow.Daily, LimitWindow.Monthly), Gen.Long[0, 20])
             .Sample(
                 (history, scope, window, limit) =>
                 {
@@ -140,8 +128,8 @@ public sealed class LimitReplayTests
                     // Nobody is said to have been refused more than they were, nor on a later day.
                     Assert.All(replay.Users, user => Assert.True(user.Value.Blocked <= refused[user.Key]));
                     Assert.Equal(
-                        model.Refused.Count == 0 ? null : local.DateOf(model.Refused[0].At),
-                        replay.FirstAt is { } first ? local.DateOf(first) : null
+                        model.Refused.Count == 0 ? (DateOnly?)null : local.DateOf(model.Refused[0].At),
+                        replay.FirstAt is { } first ? local.DateOf(first) : (DateOnly?)null
                     );
                 }
             );

@@ -1,7 +1,6 @@
 using System.Net;
 using System.Net.Http.Json;
 using System.Text;
-using Npgsql;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
@@ -49,7 +48,19 @@ public sealed class LimitTests(ServerFixture fixture) : IClassFixture<ServerFixt
         Assert.InRange(made.ExpiresAt.Value, expires.AddMilliseconds(-1), expires);
         Assert.Equal(acme.Admin.User.UserId, made.CreatedBy);
         LimitResponse read = await GetAsync(acme, made.LimitId);
-        Assert.Equal(made, read with { Used = null, Remaining = null, WindowStart = null, ResetsAt = null, AsOf = null, Forecast = null, Contributors = null });
+        Assert.Equal(
+            made,
+            read with
+            {
+                Used = null,
+                Remaining = null,
+                WindowStart = null,
+                ResetsAt = null,
+                AsOf = null,
+                Forecast = null,
+                Contributors = null,
+            }
+        );
         StoredLimit active = Assert.Single(
             (await Service<LimitSets>().FindAsync(acme.EnterpriseId, TestContext.Current.CancellationToken)).Limits
         );
@@ -93,10 +104,16 @@ public sealed class LimitTests(ServerFixture fixture) : IClassFixture<ServerFixt
     public async Task Post_WhenAFieldIsBad_ShouldSayWhichAndWhy(string changes, string expected)
     {
         Acme acme = await Acme.CreateAsync(fixture.Server);
-        var body = System.Text.Json.Nodes.JsonNode.Parse(
-            """{"featureName":"export","scope":"USER","limitValue":5,"windowType":"DAILY","action":"BLOCK"}"""
-        )!.AsObject();
-        foreach ((string field, System.Text.Json.Nodes.JsonNode? value) in System.Text.Json.Nodes.JsonNode.Parse(changes)!.AsObject())
+        var body = System
+            .Text.Json.Nodes.JsonNode.Parse(
+                """{"featureName":"export","scope":"USER","limitValue":5,"windowType":"DAILY","action":"BLOCK"}"""
+            )!
+            .AsObject();
+        foreach (
+            (string field, System.Text.Json.Nodes.JsonNode? value) in System
+                .Text.Json.Nodes.JsonNode.Parse(changes)!
+                .AsObject()
+        )
         {
             body[field] = value?.DeepClone();
         }
@@ -120,7 +137,14 @@ public sealed class LimitTests(ServerFixture fixture) : IClassFixture<ServerFixt
         await AssertRefusedAsync(s_daily with { FeatureName = new string('f', 101) }, "featureName");
         await AssertRefusedAsync(s_daily with { FeatureName = new string('f', 101) + "*" }, "featureName");
         await AssertRefusedAsync(s_daily with { Subject = new string('u', 129) }, "subject");
-        await CreateAsync(acme, s_daily with { FeatureName = new string('f', 100) + "*", Subject = new string('u', 128) });
+        await CreateAsync(
+            acme,
+            s_daily with
+            {
+                FeatureName = new string('f', 100) + "*",
+                Subject = new string('u', 128),
+            }
+        );
 
         async Task AssertRefusedAsync(LimitRequest request, string field)
         {
@@ -188,7 +212,15 @@ public sealed class LimitTests(ServerFixture fixture) : IClassFixture<ServerFixt
                 Version = 1,
             }
         );
-        using HttpResponseMessage bad = await SendAsync(acme, HttpMethod.Put, address, s_daily with { Action = "NONE" });
+        using HttpResponseMessage bad = await SendAsync(
+            acme,
+            HttpMethod.Put,
+            address,
+            s_daily with
+            {
+                Action = "NONE",
+            }
+        );
 
         LimitResponse second = await ReadAsync<LimitResponse>(changed, HttpStatusCode.OK);
         Assert.Equal(
@@ -308,13 +340,18 @@ public sealed class LimitTests(ServerFixture fixture) : IClassFixture<ServerFixt
         LimitListResponse first = await ListAsync(acme, "?limit=3");
         LimitListResponse second = await ListAsync(acme, $"?limit=3&after={first.Next}");
 
-        Assert.Equal(made.Select(limit => limit.LimitId), first.Limits.Concat(second.Limits).Select(limit => limit.LimitId));
+        Assert.Equal(
+            made.Select(limit => limit.LimitId),
+            first.Limits.Concat(second.Limits).Select(limit => limit.LimitId)
+        );
         Assert.Equal((made[2].LimitId, null), (first.Next, second.Next));
         Assert.Equal(["export*", "export.pdf", "*"], Names(await ListAsync(acme, "?feature=export.pdf")));
         Assert.Equal(["export*", "*"], Names(await ListAsync(acme, "?feature=export.doc")));
         Assert.Equal(["*"], Names(await ListAsync(acme, "?scope=ENTERPRISE")));
         Assert.Equal(["export.pdf"], Names(await ListAsync(acme, "?status=INACTIVE")));
-        foreach (string wrong in new[] { "?scope=x", "?status=DELETED", "?limit=51", "?limit=0", "?after=x", "?feature=%01" })
+        foreach (
+            string wrong in new[] { "?scope=x", "?status=DELETED", "?limit=51", "?limit=0", "?after=x", "?feature=%01" }
+        )
         {
             using HttpResponseMessage response = await SendAsync<object>(acme, HttpMethod.Get, Address + wrong, null);
             await AssertProblemAsync(response, 400, "invalid_request");
@@ -368,10 +405,5 @@ public sealed class LimitTests(ServerFixture fixture) : IClassFixture<ServerFixt
 
     private Task<HttpResponseMessage> SendAsync<T>(Acme acme, HttpMethod method, string path, T? body)
         where T : class =>
-        fixture.Server.SendAsync(
-            method,
-            path,
-            acme.Admin.AccessToken,
-            body is null ? null : JsonContent.Create(body)
-        );
+        fixture.Server.SendAsync(method, path, acme.Admin.AccessToken, body is null ? null : JsonContent.Create(body));
 }

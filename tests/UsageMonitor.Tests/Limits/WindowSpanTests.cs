@@ -52,9 +52,17 @@ public sealed class WindowSpanTests
     [Fact]
     public void Of_WhateverTheInstant_ShouldHoldItAndJoinItsNeighbours()
     {
-        string[] zones = ["UTC", "Asia/Kolkata", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kathmandu"];
+        string[] zones =
+        [
+            "UTC",
+            "Asia/Kolkata",
+            "Europe/Berlin",
+            "America/St_Johns",
+            "Australia/Lord_Howe",
+            "Asia/Kathmandu",
+        ];
         LimitWindow[] windows = [LimitWindow.Hourly, LimitWindow.Daily, LimitWindow.Monthly];
-        Gen.Select(Gen.OneOfConst(zones), Gen.OneOfConst(windows), Gen.Long[0, 366L * 24 * 3600 * 3])
+        Gen.Select(OneOf(zones), OneOf(windows), Gen.Long[0, 366L * 24 * 3600 * 3])
             .Sample(
                 (zone, of, seconds) =>
                 {

@@ -43,9 +43,19 @@ public sealed partial class LimitPagesTests(ServerFixture fixture) : IClassFixtu
             browser,
             "/limits",
             HttpStatusCode.BadRequest,
-            [("scope", "ROLE"), ("subject", "<Nobody>"), ("limitValue", "2"), ("windowType", "DAILY"), ("action", "BLOCK")]
+            [
+                ("scope", "ROLE"),
+                ("subject", "<Nobody>"),
+                ("limitValue", "2"),
+                ("windowType", "DAILY"),
+                ("action", "BLOCK"),
+            ]
         );
-        Assert.Contains("User or role: there is no role “&lt;Nobody&gt;”", wrong.Replace("&#x201C;", "“", StringComparison.Ordinal).Replace("&#x201D;", "”", StringComparison.Ordinal), StringComparison.Ordinal);
+        Assert.Contains(
+            "User or role: there is no role “&lt;Nobody&gt;”",
+            wrong.Replace("&#x201C;", "“", StringComparison.Ordinal).Replace("&#x201D;", "”", StringComparison.Ordinal),
+            StringComparison.Ordinal
+        );
         string text = await PostAsync(
             browser,
             "/limits",
@@ -62,7 +72,11 @@ public sealed partial class LimitPagesTests(ServerFixture fixture) : IClassFixtu
         Assert.Contains("3 of 2", list, StringComparison.Ordinal);
         Assert.Contains("Reached by ana@acme.example.", list, StringComparison.Ordinal);
         Assert.Contains("Nearest: ana@acme.example 3, bob 1", list, StringComparison.Ordinal);
-        Assert.Contains("Nothing is refused any more by: At most 2 a day, export*, by each user.", list, StringComparison.Ordinal);
+        Assert.Contains(
+            "Nothing is refused any more by: At most 2 a day, export*, by each user.",
+            list,
+            StringComparison.Ordinal
+        );
 
         string address = $"/limits/{made.LimitId}";
         string form = await GetAsync(browser, $"/limits?edit={made.LimitId}");
@@ -75,12 +89,20 @@ public sealed partial class LimitPagesTests(ServerFixture fixture) : IClassFixtu
         );
         LimitResponse changed = Assert.Single((await ListAsync(acme)).Limits);
         Assert.Equal(new DateTimeOffset(2150, 1, 1, 18, 0, 0, TimeSpan.FromHours(5.5)), changed.ExpiresAt);
-        Assert.Contains("value=\"2150-01-01T18:00\"", await GetAsync(browser, $"/limits?edit={made.LimitId}"), StringComparison.Ordinal);
+        Assert.Contains(
+            "value=\"2150-01-01T18:00\"",
+            await GetAsync(browser, $"/limits?edit={made.LimitId}"),
+            StringComparison.Ordinal
+        );
         await PostAsync(browser, address, HttpStatusCode.Conflict, [.. fields, ("version", "1")]);
         await PostAsync(browser, address + "/status", HttpStatusCode.SeeOther, [("status", "INACTIVE")]);
         Assert.Equal("INACTIVE", (await ListAsync(acme)).Limits[0].Status);
         await PostAsync(browser, "/limits/settings", HttpStatusCode.SeeOther, [("whenUncounted", "CLOSED")]);
-        Assert.Contains("is refused until it can be counted", await GetAsync(browser, "/limits"), StringComparison.Ordinal);
+        Assert.Contains(
+            "is refused until it can be counted",
+            await GetAsync(browser, "/limits"),
+            StringComparison.Ordinal
+        );
         await PostAsync(browser, address + "/delete", HttpStatusCode.SeeOther, []);
         Assert.Empty((await ListAsync(acme)).Limits);
     }
