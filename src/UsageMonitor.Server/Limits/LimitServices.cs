@@ -2,5 +2,10 @@ namespace UsageMonitor.Server.Limits;
 
 internal static class LimitServices
 {
-    public static IServiceCollection AddLimits(this IServiceCollection services) => services.AddSingleton<LimitSets>();
+    public static IServiceCollection AddLimits(this IServiceCollection services) =>
+        services
+            .AddSingleton<LimitSets>()
+            .AddSingleton<LimitWriter>()
+            .AddSingleton<LimitStates>()
+            .AddSingleton<LimitBacktest>();
 }

@@ -38,6 +38,12 @@ internal static class LimitTerms
     public const string Inactive = "INACTIVE";
     public const string Deleted = "DELETED";
 
+    /// <summary>Usage that cannot be counted is let through.</summary>
+    public const string Open = "OPEN";
+
+    /// <summary>Usage that cannot be counted is refused.</summary>
+    public const string Closed = "CLOSED";
+
     /// <summary>The pattern of every feature; with anything before the star it is a beginning.</summary>
     public const string AnyFeature = "*";
 

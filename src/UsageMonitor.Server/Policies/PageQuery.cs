@@ -11,9 +11,15 @@ internal readonly record struct PageQuery(Guid? Beyond, int Limit)
     private const int LimitDefault = 100;
 
     /// <returns>The problem to answer instead, or null.</returns>
-    public static IResult? Read(string cursorName, string? cursor, string? limit, out PageQuery page)
+    public static IResult? Read(
+        string cursorName,
+        string? cursor,
+        string? limit,
+        out PageQuery page,
+        int limitMax = LimitMax
+    )
     {
-        page = new PageQuery(null, LimitDefault);
+        page = new PageQuery(null, Math.Min(LimitDefault, limitMax));
         if (!string.IsNullOrEmpty(cursor))
         {
             if (!Guid.TryParseExact(cursor, "D", out Guid beyond))
@@ -28,10 +34,11 @@ internal readonly record struct PageQuery(Guid? Beyond, int Limit)
         {
             if (
                 !int.TryParse(limit, NumberStyles.None, CultureInfo.InvariantCulture, out int rows)
-                || rows is < 1 or > LimitMax
+                || rows < 1
+                || rows > limitMax
             )
             {
-                return Problems.Problem(400, "invalid_request", $"limit: must be 1 to {LimitMax}.");
+                return Problems.Problem(400, "invalid_request", $"limit: must be 1 to {limitMax}.");
             }
 
             page = page with { Limit = rows };

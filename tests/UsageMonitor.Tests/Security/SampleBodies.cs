@@ -68,6 +68,12 @@ internal static partial class SampleBodies
          "principals":{"users":["{{any:user_id}}"],"roles":["{{role_name}}"],"groups":["{{group_id}}"],"apiKeys":["{{api_key_id}}"]}}
         """;
 
+    private const string Limit =
+        """{"featureName":"login","scope":"USER","subject":"{{any:user_id}}","limitValue":100,"windowType":"DAILY","action":"BLOCK"}""";
+
+    private const string RoleLimit =
+        """{"featureName":"login","scope":"ROLE","subject":"{{role_name}}","limitValue":100,"windowType":"DAILY","action":"BLOCK"}""";
+
     private const string Group = """
         {"schemas":["urn:ietf:params:scim:schemas:core:2.0:Group"],"displayName":"{{new}}","members":[{"value":"{{user_id}}"}]}
         """;
@@ -116,6 +122,10 @@ internal static partial class SampleBodies
         ["POST /v1/dashboard/violations/resolve"] = new("""{"ids":["{{violation_id}}"],"reason":"settled"}"""),
         ["POST /v1/dashboard/violations/{violationId:guid}/resolve"] = new("""{"reason":"settled"}""", "violation_id"),
         ["POST /violations/resolve"] = new("""{"ids":"{{violation_id}}","reason":"settled"}"""),
+        // Limits.
+        ["POST /v1/admin/usage/limits"] = new(RoleLimit),
+        ["PUT /v1/admin/usage/limits/{limitId:guid}"] = new(Limit, "limit_id"),
+        ["POST /v1/admin/usage/limits/backtest"] = new($$"""{"limit":{{RoleLimit}}}"""),
         // Provisioning.
         ["POST /scim/v2/Users"] = new(
             """{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"{{new}}@walls.example"}"""

@@ -1,8 +1,7 @@
 using Npgsql;
 using UsageMonitor.EventLog;
-using UsageMonitor.Server.Platform;
 
-namespace UsageMonitor.Server.Dashboard;
+namespace UsageMonitor.Server.Platform;
 
 /// <summary>
 /// Up to when an enterprise's numbers are complete. The head of its partition is read before the position, and the position
