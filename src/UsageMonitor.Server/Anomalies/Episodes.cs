@@ -28,7 +28,9 @@ internal sealed class Episodes(IEnumerable<Finding> going, LocalTime local, Date
             Finding found in _all.Where(found => found.IsOpen && found.Series == series && found.FeatureName == feature).ToList()
         )
         {
-            bool goesOn = found.Kind == AnomalyTerms.Stopped ? observed == 0 : found.Kind == kind;
+            // In the hour in which silence began something had come before.
+            bool goesOn =
+                found.Kind == AnomalyTerms.Stopped ? observed == 0 || start <= found.StartsAt : found.Kind == kind;
             if (!goesOn)
             {
                 Resolve(found, start);

@@ -9,7 +9,7 @@ internal static class FindingStore
         SELECT anomaly_id, kind, series, feature_name, starts_at, opened_at, ends_at, observed, expected, low, high, score, status, detail
           FROM anomalies
          WHERE enterprise_id = $1 AND series <> 'USER'
-           AND (status = 'OPEN' OR (is_expected AND kind <> 'STOPPED' AND ends_at >= $2 AND anomaly_id >= $3))
+           AND (status = 'OPEN' OR (is_expected AND ends_at >= $2 AND anomaly_id >= $3))
         """;
 
     /// <summary>What goes on: open ones, and those that a person called expected and that reach to where feeding is.</summary>

@@ -30,7 +30,7 @@ internal sealed class SeriesProfile
     private const int Weeks = 4;
     private const int WeeksKnownMin = 3;
     private const int CountsBytes = HoursOfWeek * Weeks;
-    private const int StateBytes = 1 + CountsBytes + (7 * sizeof(long)) + sizeof(int) + 1;
+    private const int StateBytes = 1 + CountsBytes + (8 * sizeof(long)) + sizeof(int) + 1;
     private const double StepsPerDoubling = 8;
 
     // Two weeks take half of it: who begins to send in smaller batches is watched more closely again.
@@ -54,6 +54,9 @@ internal sealed class SeriesProfile
 
     /// <summary>Silence was found, and has not ended.</summary>
     public bool IsStopped { get; set; }
+
+    /// <summary>When the last silence that was found ended: the hour around it is short of events, and that is no drop.</summary>
+    public DateTime SilentUntil { get; private set; }
 
     /// <summary>Takes in a finished hour.</summary>
     public void Learn(int hourOfWeek, long count)
@@ -115,6 +118,13 @@ internal sealed class SeriesProfile
         return arrived;
     }
 
+    /// <summary>Ends a silence, be it that something has come or that another tells of it.</summary>
+    public void EndSilence(DateTime at)
+    {
+        (IsStopped, Missing) = (false, 0);
+        SilentUntil = at;
+    }
+
     /// <summary>Whether nothing has come for longer than can be by chance.</summary>
     public bool IsSilent(double missingMin) =>
         Arrivals >= ArrivalsMin
@@ -135,7 +145,8 @@ internal sealed class SeriesProfile
         BinaryPrimitives.WriteInt64LittleEndian(rest[40..], LastArrival.Ticks);
         BinaryPrimitives.WriteDoubleLittleEndian(rest[48..], Missing);
         BinaryPrimitives.WriteInt32LittleEndian(rest[56..], Arrivals);
-        rest[60] = IsStopped ? (byte)1 : (byte)0;
+        BinaryPrimitives.WriteInt64LittleEndian(rest[60..], SilentUntil.Ticks);
+        rest[68] = IsStopped ? (byte)1 : (byte)0;
         return state;
     }
 
@@ -158,7 +169,8 @@ internal sealed class SeriesProfile
         profile.LastArrival = Instant(rest[40..]);
         profile.Missing = BinaryPrimitives.ReadDoubleLittleEndian(rest[48..]);
         profile.Arrivals = BinaryPrimitives.ReadInt32LittleEndian(rest[56..]);
-        profile.IsStopped = rest[60] != 0;
+        profile.SilentUntil = Instant(rest[60..]);
+        profile.IsStopped = rest[68] != 0;
         return profile;
     }
 
