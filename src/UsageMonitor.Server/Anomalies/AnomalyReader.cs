@@ -22,7 +22,11 @@ internal sealed record AnomalyFilter(
     Guid? UserId = null,
     bool? IsOpen = null,
     Guid? Before = null
-);
+)
+{
+    /// <summary>Of this series only.</summary>
+    public string? Series { get; init; }
+}
 
 /// <summary>Anomalies and expected ranges as people are shown them.</summary>
 internal static class AnomalyReader
@@ -41,7 +45,8 @@ internal static class AnomalyReader
          WHERE a.enterprise_id = $1 AND a.ends_at >= $2 AND a.starts_at < $3
            AND ($4::text IS NULL OR a.kind = $4) AND ($5::text IS NULL OR a.feature_name = $5) AND ($6::uuid IS NULL OR a.user_id = $6)
            AND ($7::boolean IS NULL OR (a.status = 'OPEN') = $7) AND ($8::uuid IS NULL OR a.anomaly_id < $8)
-         ORDER BY a.anomaly_id DESC LIMIT $9
+           AND ($9::text IS NULL OR a.series = $9)
+         ORDER BY a.anomaly_id DESC LIMIT $10
         """;
 
     /// <param name="own">In the enterprise's scope.</param>
@@ -69,6 +74,7 @@ internal static class AnomalyReader
         command.Parameters.Add(Nullable(filter.UserId, NpgsqlDbType.Uuid));
         command.Parameters.Add(Nullable(filter.IsOpen, NpgsqlDbType.Boolean));
         command.Parameters.Add(Nullable(filter.Before, NpgsqlDbType.Uuid));
+        command.Parameters.Add(Nullable(filter.Series, NpgsqlDbType.Text));
         command.Parameters.Add(new NpgsqlParameter<int> { TypedValue = limit });
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))

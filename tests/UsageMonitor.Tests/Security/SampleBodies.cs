@@ -112,6 +112,10 @@ internal static partial class SampleBodies
         ["POST /v1/admin/policies"] = new(Policy),
         ["PUT /v1/admin/policies/{id:guid}"] = new(Policy, "policy_id"),
         ["POST /v1/admin/policies/simulate"] = new($$"""{"policy":{{Policy}},"replaces":"{{"{{policy_id}}"}}"}"""),
+        // Anomalies.
+        ["POST /v1/dashboard/anomalies/{anomalyId:guid}/feedback"] = new("""{"isExpected":false}""", "anomaly_id"),
+        ["POST /anomalies/{anomalyId:guid}/feedback"] = new("""{"isExpected":"false"}""", "anomaly_id"),
+        ["GET /v1/dashboard/features/{featureName}/expected"] = new(null, "any:user_id"),
         // Provisioning.
         ["POST /scim/v2/Users"] = new(
             """{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"{{new}}@walls.example"}"""
