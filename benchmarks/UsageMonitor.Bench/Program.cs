@@ -59,6 +59,7 @@ internal static class Program
                     Console.Error
                 ).RunAsync(),
                 Options.Policies => new PoliciesBench(options, Console.Error).Run(),
+                Options.Anomaly => new AnomalyBench(options, Console.Error).Run(),
                 Options.Auth => await new AuthBench(options, dataFolder, Console.Error).RunAsync(),
                 _ => await new Bench(options, program, dataFolder, Console.Error).RunAsync(),
             };

@@ -7,12 +7,12 @@ namespace UsageMonitor.Server.Anomalies.Detection;
 internal static class Sensitivities
 {
     /// <summary>Only what has hardly ever been seen.</summary>
-    public const double Low = 0.25;
+    public const double Low = 0.35;
 
     public const double Normal = 0.5;
 
     /// <summary>What is merely unusual as well.</summary>
-    public const double High = 0.75;
+    public const double High = 0.65;
 
     /// <summary>The score from which a sample is an anomaly at a sensitivity of 0 (nothing is) to 1 (all is).</summary>
     /// <exception cref="ArgumentOutOfRangeException">Not a sensitivity.</exception>
@@ -20,6 +20,6 @@ internal static class Sensitivities
     {
         ArgumentOutOfRangeException.ThrowIfNegative(sensitivity);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sensitivity, 1);
-        return 1 - (sensitivity * 0.8);
+        return 1 - sensitivity;
     }
 }
