@@ -11,12 +11,15 @@ internal sealed record Options
                ./bench auth [--rounds N] [--quick]           what authentication adds to an ingest request
                ./bench policies [--rounds N] [--quick]       what a decision of the policy engine costs
                ./bench limits [--rounds N] [--quick]         what BLOCK limits cost ingestion, and how fast usage/check decides
+               ./bench anomaly --input DIR --output DIR      what the anomaly detector finds, by the Numenta Anomaly Benchmark
 
           --rounds N        measured rounds of everything (3)
           --events N        events of a batch round; all are held in memory, 1 KB each (400000)
           --enterprises N   enterprises, in the mission's mix of sizes (1000)
           --seconds N       of a round of single-event requests (10); latency rounds take three times as long
           --only A,B        of: baselines, throughput, singles, latency
+          --input DIR       <category>/<name>.csv[.gz] of timestamp,value, with combined_windows.json (there or in labels/) for a score
+          --output DIR      where the same files go with timestamp,value,anomaly_score
           --server PATH     usage-monitor.dll (artifacts/bin/UsageMonitor.Server/release)
           --data DIR        where the databases go for the time of the run (a new folder in the temporary one)
           --log-level NAME  of the measured server (Warning)
@@ -44,10 +47,14 @@ internal sealed record Options
 
     /// <summary>Usage limits, at ingestion and asked in advance.</summary>
     public const string Limits = "limits";
+    /// <summary>What the anomaly detector finds.</summary>
+    public const string Anomaly = "anomaly";
 
     /// <summary>What is measured; the report is named after it.</summary>
     public string What { get; init; } = Ingest;
     public IReadOnlyList<string> Only { get; init; } = Parts;
+    public string? Input { get; init; }
+    public string? Output { get; init; }
     public string? ServerPath { get; init; }
     public string? DataFolder { get; init; }
     public string LogLevel { get; init; } = "Warning";
@@ -72,11 +79,14 @@ internal sealed record Options
             options = name switch
             {
                 Ingest or ActiveUsers or Auth or Policies or Limits => options with { What = name },
+                Ingest or ActiveUsers or Auth or Policies or Anomaly => options with { What = name },
                 "--rounds" => options with { Rounds = Number() },
                 "--events" => options with { Events = Number() },
                 "--enterprises" => options with { Enterprises = Number() },
                 "--seconds" => options with { SingleSeconds = Number() },
                 "--only" => options with { Only = KnownParts(Value()) },
+                "--input" => options with { Input = Value() },
+                "--output" => options with { Output = Value() },
                 "--server" => options with { ServerPath = Value() },
                 "--data" => options with { DataFolder = Value() },
                 "--log-level" => options with { LogLevel = Value() },
@@ -92,7 +102,9 @@ internal sealed record Options
             };
         }
 
-        return options;
+        return options is { What: Anomaly, Input: null } or { What: Anomaly, Output: null }
+            ? throw new FormatException($"{Anomaly} needs --input and --output")
+            : options;
     }
 
     private static string[] KnownParts(string list)

@@ -71,7 +71,7 @@ internal static class Roles
                 app.MapAlertDashboard();
                 app.MapWeb();
             },
-            Paths = ["/v1/dashboard", "/v1/admin/usage/ledger", ""],
+            Paths = ["/v1/dashboard", "/v1/admin/usage/ledger", "/v1/admin/anomalies", ""],
         },
         new(Admin, "enterprises, people, roles, keys, policies, limits and alerts")
         {

@@ -3,5 +3,6 @@ namespace UsageMonitor.Server.Anomalies;
 internal static class AnomalyServices
 {
     /// <summary>What processing needs to look for abnormal behaviour.</summary>
-    public static IServiceCollection AddAnomalies(this IServiceCollection services) => services;
+    public static IServiceCollection AddAnomalies(this IServiceCollection services) =>
+        services.AddSingleton<EnterpriseStep>().AddSingleton<AnomalyPass>().AddHostedService<AnomalyService>();
 }

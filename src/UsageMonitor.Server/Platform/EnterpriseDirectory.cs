@@ -28,6 +28,9 @@ internal sealed record EnterpriseInfo(
     /// <summary>What happens to usage that a BLOCK limit is about and that cannot be counted just now: false, it is let through.</summary>
     public bool IsClosedWhenUncounted { get; init; }
 
+    /// <summary>How much it takes to be held for abnormal behaviour: <c>OFF</c>, <c>LOW</c>, <c>NORMAL</c> or <c>HIGH</c>.</summary>
+    public string AnomalySensitivity { get; init; } = "NORMAL";
+
     public const string Active = "ACTIVE";
     public const string Suspended = "SUSPENDED";
 
@@ -59,7 +62,8 @@ internal sealed class EnterpriseDirectory(Database database, MasterKey masterKey
         new(_known.LoadAsync(enterpriseId, () => ReadAsync(enterpriseId), cancellationToken));
 
     private const string ReadEnterprise = """
-        SELECT name, time_zone, log_partition, data_key, status, second_factor_required, password_sign_in, limits_unreachable = 'CLOSED'
+        SELECT name, time_zone, log_partition, data_key, status, second_factor_required, password_sign_in, limits_unreachable = 'CLOSED',
+               anomaly_sensitivity
         FROM enterprises WHERE enterprise_id = $1
         """;
 
@@ -85,6 +89,7 @@ internal sealed class EnterpriseDirectory(Database database, MasterKey masterKey
             SecondFactorRequired = reader.GetBoolean(5),
             PasswordSignIn = reader.GetBoolean(6),
             IsClosedWhenUncounted = reader.GetBoolean(7),
+            AnomalySensitivity = reader.GetString(8),
         };
     }
 }

@@ -15,6 +15,7 @@ internal sealed class MonthPartitions(Database database)
         "active_user_sets",
         "usage_ledger",
         "decisions",
+        "anomaly_expectations",
     ];
 
     private readonly ConcurrentDictionary<(string Table, int Month), bool> _known = new();

@@ -19,6 +19,9 @@ internal sealed class UserSet
         _words[ordinal >> 6] |= 1UL << (ordinal & 63);
     }
 
+    /// <summary>The members in ascending order.</summary>
+    public int[] ToArray() => Members(Count(), _words.Length);
+
     public void UnionWith(UserSet other)
     {
         Reserve(other._words.Length);

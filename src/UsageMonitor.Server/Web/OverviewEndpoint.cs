@@ -1,5 +1,6 @@
 using Microsoft.AspNetCore.Http.HttpResults;
 using UsageMonitor.Contracts;
+using UsageMonitor.Server.Anomalies;
 using UsageMonitor.Server.Dashboard;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Web.Components;
@@ -9,6 +10,9 @@ namespace UsageMonitor.Server.Web;
 /// <summary><c>/</c>: what an enterprise used, over the days in the address.</summary>
 internal static class OverviewEndpoint
 {
+    /// <summary>Anomalies drawn on one chart.</summary>
+    private const int AnomaliesMax = 200;
+
     public static void Map(IEndpointRouteBuilder routes) =>
         // Not usage:read: the platform's operator has no usage of their own and begins at the enterprises instead.
         routes.MapPage("/", Permissions.Person, GetAsync);
@@ -37,9 +41,50 @@ internal static class OverviewEndpoint
         DateOnly today = formats.Today(clock);
         DateRange range = DateRange.Parse(context.Request.Query, today);
         OverviewModel model = await ReadAsync(reader, enterprise, formats, range, today, cancellationToken);
+        if (range.Interval == Buckets.Hour && caller.May(Permissions.AlertsRead))
+        {
+            model = await WithAnomaliesAsync(context, enterprise, range, model, cancellationToken);
+        }
+
         return new RazorComponentResult<Overview>(
             new { Model = model, MayMakeKeys = caller.May(Permissions.ApiKeysWrite) }
         );
+    }
+
+    /// <summary>Adds what was expected of the hours shown, and which stood out.</summary>
+    private static async Task<OverviewModel> WithAnomaliesAsync(
+        HttpContext context,
+        EnterpriseInfo enterprise,
+        DateRange range,
+        OverviewModel model,
+        CancellationToken cancellationToken
+    )
+    {
+        var local = new LocalTime(enterprise.TimeZone);
+        (DateTime from, DateTime to) = (local.DayStart(range.From), local.DayStart(range.ToExclusive));
+        string feature = range.Feature ?? "";
+        await using ScopedTransaction own = await context
+            .RequestServices.GetRequiredService<Database>()
+            .OpenEnterpriseAsync(enterprise.EnterpriseId, cancellationToken);
+        return model with
+        {
+            Expected = await AnomalyReader.ExpectedAsync(
+                own,
+                enterprise,
+                feature,
+                AnomalyTerms.Usage,
+                from,
+                to,
+                cancellationToken
+            ),
+            Anomalies = await AnomalyReader.ListAsync(
+                own,
+                enterprise,
+                new AnomalyFilter(from, to, FeatureName: feature) { Series = AnomalyTerms.Usage },
+                AnomaliesMax,
+                cancellationToken
+            ),
+        };
     }
 
     private static async Task<OverviewModel> ReadAsync(

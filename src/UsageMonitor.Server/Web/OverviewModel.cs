@@ -22,6 +22,42 @@ public sealed record OverviewModel(
     public IReadOnlyList<string> Labels { get; } =
     [.. Trend.Points.Select(point => Formats.Bucket(point.TimeBucket, Range.Interval, Range.Days > 1))];
 
+    /// <summary>What was expected of the trend's hours; empty of days and weeks, and for those who may not see anomalies.</summary>
+    public IReadOnlyList<ExpectedHour> Expected { get; init; } = [];
+
+    /// <summary>Anomalies of what the trend shows.</summary>
+    public IReadOnlyList<AnomalyResponse> Anomalies { get; init; } = [];
+
+    private IEnumerable<object?>? ExpectedOfPoints()
+    {
+        if (Expected.Count == 0)
+        {
+            return null;
+        }
+
+        var byHour = Expected.ToDictionary(hour => hour.TimeBucket);
+        return Trend.Points.Select(point =>
+            byHour.TryGetValue(point.TimeBucket, out ExpectedHour? hour) ? (object)new { hour.Low, hour.High } : null
+        );
+    }
+
+    // An anomaly stands on the bar in which it began.
+    private IEnumerable<object> AnomaliesOfPoints() =>
+        Anomalies
+            .Select(one => new { Index = LastBefore(one.From), one.Detail })
+            .Where(one => one.Index >= 0);
+
+    private int LastBefore(DateTimeOffset instant)
+    {
+        int index = Trend.Points.Count - 1;
+        while (index >= 0 && Trend.Points[index].TimeBucket > instant)
+        {
+            index--;
+        }
+
+        return index;
+    }
+
     /// <summary>What the browser needs to draw the chart and to ask for the same again.</summary>
     public object Island =>
         new
@@ -37,6 +73,8 @@ public sealed record OverviewModel(
             Events = Trend.Points.Select(point => point.UsageCount),
             Users = Trend.Points.Select(point => point.ActiveUsers),
             Previous = Previous.Points.Select(point => point.UsageCount),
+            Expected = ExpectedOfPoints(),
+            Anomalies = AnomaliesOfPoints(),
             AsOf = Summary.AsOf.ToUnixTimeMilliseconds(),
             ReloadAt = Range.Name is null ? (long?)null : NextDay().ToUnixTimeMilliseconds(),
             Summary.UsageCount,

@@ -34,7 +34,30 @@ export class TrendChart {
 
   update(): void {
     const { events, users } = this.#visible();
-    this.#chart.setOption({ series: [{ id: "events", data: events }, { id: "users", data: users }] });
+    this.#chart.setOption({
+      series: [{ id: "events", data: events }, { id: "users", data: users }, { id: "anomalies", data: this.#strange() }],
+    });
+  }
+
+  /** A point on each bar that stood out. */
+  #strange(): (number | null)[] {
+    const places = new Set(this.#page.anomalies.map((anomaly) => anomaly.index));
+    return this.#page.events.map((value, index) => (places.has(index) ? value : null));
+  }
+
+  /** What was expected: a clear line at its lower end, and the range stacked on it. */
+  #band(colour: string) {
+    const expected = this.#page.expected ?? [];
+    const band = { type: "line" as const, stack: "expected", symbol: "none", silent: true, lineStyle: { opacity: 0 }, z: 1 };
+    return [
+      { ...band, id: "low", data: expected.map((range) => range?.low ?? null) },
+      {
+        ...band,
+        id: "range",
+        data: expected.map((range) => (range ? range.high - range.low : null)),
+        areaStyle: { color: colour, opacity: 0.16 },
+      },
+    ];
   }
 
   /** What has not begun yet is no zero, and what has not ended is drawn lighter. */
@@ -95,6 +118,18 @@ export class TrendChart {
       },
       yAxis: [axis("Events", true), axis("Active users", false)],
       series: [
+        ...this.#band(colour("good")),
+        {
+          id: "anomalies",
+          type: "line",
+          data: this.#strange(),
+          showAllSymbol: true,
+          symbol: "circle",
+          symbolSize: 10,
+          lineStyle: { opacity: 0 },
+          itemStyle: { color: colour("bad"), borderColor: colour("surface"), borderWidth: 2 },
+          z: 5,
+        },
         {
           id: "events",
           type: "bar",
@@ -147,6 +182,15 @@ export class TrendChart {
     row("events", "Events", begun ? page.events[index] : undefined);
     row("users", "Active users", begun ? page.users[index] : undefined);
     row("previous", "Events, period before", page.previous[index]);
+    const expected = page.expected?.[index];
+    if (expected) {
+      const line = box.appendChild(document.createElement("div"));
+      line.className = "tooltip-row legend-expected";
+      line.appendChild(document.createElement("span")).textContent = "Events expected";
+      line.appendChild(document.createElement("strong")).textContent =
+        `${this.#numbers.whole(Math.round(expected.low))} – ${this.#numbers.whole(Math.round(expected.high))}`;
+    }
+
     return box;
   }
 }

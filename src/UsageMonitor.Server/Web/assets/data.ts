@@ -12,6 +12,9 @@ export interface OverviewData {
   events: number[];
   users: number[];
   previous: number[];
+  /** Of each hour; null where nothing was expected, and of days and weeks. */
+  expected: ({ low: number; high: number } | null)[] | null;
+  anomalies: { index: number; detail: string }[];
   asOf: number;
   reloadAt: number | null;
   usageCount: number;
