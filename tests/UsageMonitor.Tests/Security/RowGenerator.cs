@@ -26,6 +26,8 @@ internal sealed partial class RowGenerator
         ["policies.document"] = Document,
         ["policy_versions.document"] = Document,
         ["identity_providers.role_mapping"] = "'[]'",
+        // Either of a percentage or of a number.
+        ["usage_alerts.threshold_pct"] = "80",
         // A receipt's id is a UUIDv7 of the instant, to the millisecond.
         ["decisions.decided_at"] = "'2026-03-10 12:00:00Z'",
         ["decisions.receipt_id"] =
