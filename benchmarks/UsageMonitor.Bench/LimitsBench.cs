@@ -65,7 +65,7 @@ internal sealed class LimitsBench(Options options, string program, string dataFo
         EventBatch[] counted = Addressed(EventBatch.Make(batches, EventsOfBatch, mix, new Random(7)), limited);
         var generator = new Generator(server.Port, without);
         using PipelineWatch pipeline = await client.WatchPipelineAsync();
-        var throughput = new Throughput(generator, pipeline, new ProcessUsage(server.Id));
+        var throughput = new Throughput(generator, pipeline, new ProcessUsage(server));
         await throughput.SendBatchesAsync(plain, new Random(1));
         await throughput.SendBatchesAsync(counted, new Random(1));
         var rates = (Without: new List<double>(), With: new List<double>(), Kept: new List<double>());

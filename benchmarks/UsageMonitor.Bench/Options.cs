@@ -78,8 +78,7 @@ internal sealed record Options
 
             options = name switch
             {
-                Ingest or ActiveUsers or Auth or Policies or Limits => options with { What = name },
-                Ingest or ActiveUsers or Auth or Policies or Anomaly => options with { What = name },
+                Ingest or ActiveUsers or Auth or Policies or Limits or Anomaly => options with { What = name },
                 "--rounds" => options with { Rounds = Number() },
                 "--events" => options with { Events = Number() },
                 "--enterprises" => options with { Enterprises = Number() },

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Platform;
-using UsageMonitor.Server.Processing.Metering;
+using UsageMonitor.Server.Limits;
 
 namespace UsageMonitor.Server.Processing;
 
@@ -46,7 +46,7 @@ internal readonly record struct StepAttempt(
 )
 {
     /// <summary>The limit that refused it; null when it was a policy.</summary>
-    public LimitRefusal? Limit { get; init; }
+    public LimitRefusal? Limit { get; init; } = Header.Limit;
 
     /// <summary>When it was refused: what the receipt's id says.</summary>
     public DateTime DecidedAt => ReceiptIds.InstantOf(Header.ReceiptId)!.Value.UtcDateTime;

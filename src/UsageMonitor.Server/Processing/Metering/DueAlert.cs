@@ -79,7 +79,7 @@ internal static class DueAlerts
             }
         }
 
-        foreach (RefusedUsage refusal in refused.Where(refusal => refusal.Last.WindowEnd > now))
+        foreach (RefusedUsage refusal in refused.Where(refusal => refusal.Last.Window.End > now))
         {
             // Rules and limits as they are now decide: one that is gone meanwhile tells nobody.
             if (
@@ -152,13 +152,13 @@ internal static class DueAlerts
                 rule.AlertId,
                 limit.LimitId,
                 refusal.SubjectId,
-                refusal.Last.WindowStart
+                refusal.Last.Window.Start
             ),
             refusal.Enterprise,
             rule,
             limit,
             limit.Meter,
-            refusal.Last.WindowEnd,
+            refusal.Last.Window.End,
             ThresholdOf(rule.ThresholdPct!.Value, limit.LimitValue),
             refusal.Last.Used,
             null,

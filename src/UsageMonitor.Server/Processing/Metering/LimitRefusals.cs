@@ -4,22 +4,6 @@ using UsageMonitor.Server.Limits;
 
 namespace UsageMonitor.Server.Processing.Metering;
 
-/// <summary>What a refused attempt says of the limit that refused it.</summary>
-/// <param name="LimitId">The limit.</param>
-/// <param name="LimitVersion">As it was when it refused.</param>
-/// <param name="LimitValue">As it was when it refused.</param>
-/// <param name="Used">Of the limit, before the attempt.</param>
-/// <param name="WindowStart">UTC, inclusive.</param>
-/// <param name="WindowEnd">UTC, exclusive.</param>
-internal readonly record struct LimitRefusal(
-    Guid LimitId,
-    int LimitVersion,
-    long LimitValue,
-    long Used,
-    DateTime WindowStart,
-    DateTime WindowEnd
-);
-
 /// <summary>A limit's refusals of one subject in one window, of a step.</summary>
 /// <param name="Enterprise">Whose.</param>
 /// <param name="Meter">The limit's, as it was.</param>
@@ -59,7 +43,7 @@ internal static class LimitRefusals
             .. step.Enterprises.SelectMany(enterprise =>
                 enterprise
                     .Attempts.Where(attempt => attempt.Limit is not null)
-                    .Select(attempt => (enterprise, attempt, attempt.Limit!.Value))
+                    .Select(attempt => (enterprise, attempt, attempt.Limit!))
             ),
         ];
         if (refused.Count == 0)
@@ -100,7 +84,7 @@ internal static class LimitRefusals
             Guid subject = meter.SubjectOf(attempt.Header.Event.UserId);
             ref RefusedUsage? sum = ref CollectionsMarshal.GetValueRefOrAddDefault(
                 sums,
-                (enterprise.Id, refusal.LimitId, subject, refusal.WindowStart),
+                (enterprise.Id, refusal.LimitId, subject, refusal.Window.Start),
                 out _
             );
             DateTime at = attempt.DecidedAt;

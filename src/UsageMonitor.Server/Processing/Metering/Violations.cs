@@ -114,8 +114,8 @@ internal static class Violations
             refused.Last.LimitValue,
             LimitAction.Block,
             refused.SubjectId,
-            refused.Last.WindowStart,
-            refused.Last.WindowEnd,
+            refused.Last.Window.Start,
+            refused.Last.Window.End,
             refused.Last.Used,
             refused.Count,
             refused.LastAt

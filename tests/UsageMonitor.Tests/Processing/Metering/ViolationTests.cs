@@ -85,7 +85,7 @@ public sealed class ViolationTests(Engines engines) : IAsyncLifetime
         await _metering.AddRuleAsync(_enterprise, "export", LimitWindow.Daily, percent: 120);
         await _metering.ExecuteAsync("DELETE FROM usage_limits WHERE limit_id = $1", gone);
         DateTime day = s_now.UtcDateTime.Date;
-        var refusal = new LimitRefusal(limit, 1, 5, 5, day, day.AddDays(1));
+        var refusal = new LimitRefusal(limit, 1, 5, 5, new WindowSpan(day, day.AddDays(1)));
 
         for (int step = 0; step < 2; step++)
         {
