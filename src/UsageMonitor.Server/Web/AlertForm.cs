@@ -33,7 +33,9 @@ public sealed record AlertForm(Guid? AlertId, string? Threshold, bool IsPercenta
         string threshold = form["threshold"].ToString().Trim();
         bool isPercentage = form["of"] == OfLimit;
         // What is no number is refused as too small is.
-        long value = long.TryParse(threshold, NumberStyles.None, CultureInfo.InvariantCulture, out long read) ? read : 0;
+        long value = long.TryParse(threshold, NumberStyles.None, CultureInfo.InvariantCulture, out long read)
+            ? read
+            : 0;
         return new AlertForm(
             alertId,
             threshold,

@@ -33,7 +33,11 @@ internal static class AlertPages
             Address + "/rules/{alertId:guid}/delete",
             Permissions.AlertsWrite,
             (Guid alertId, HttpContext context, AlertRuleWriter writer, [FromForm] IFormCollection _) =>
-                ThenShowAsync(context, writer.DeleteAsync(context.GetCaller(), alertId, context.RequestAborted), "rules")
+                ThenShowAsync(
+                    context,
+                    writer.DeleteAsync(context.GetCaller(), alertId, context.RequestAborted),
+                    "rules"
+                )
         );
         routes.MapForm(
             Address + "/webhooks",
@@ -147,8 +151,18 @@ internal static class AlertPages
             .OfCallerAsync(context, context.RequestAborted);
 
         // The address of a form has no filters.
-        IQueryCollection query = HttpMethods.IsGet(context.Request.Method) ? context.Request.Query : QueryCollection.Empty;
-        if (AlertDashboardEndpoints.Read(query["open"], query["severity"], query["feature"], out AlertEventFilter filter) is not null)
+        IQueryCollection query = HttpMethods.IsGet(context.Request.Method)
+            ? context.Request.Query
+            : QueryCollection.Empty;
+        if (
+            AlertDashboardEndpoints.Read(
+                query["open"],
+                query["severity"],
+                query["feature"],
+                out AlertEventFilter filter
+            )
+            is not null
+        )
         {
             filter = new AlertEventFilter(null, null, null);
         }
@@ -178,9 +192,12 @@ internal static class AlertPages
                     ),
                 filter.IsOpen,
                 FailedOnly = query["deliveries"] == DeliveryReader.FailedFilter,
-                RuleForm = ruleForm ?? AlertForm.Of(rules.Alerts.FirstOrDefault(rule => rule.AlertId == Id(query["rule"]))),
+                RuleForm = ruleForm
+                    ?? AlertForm.Of(rules.Alerts.FirstOrDefault(rule => rule.AlertId == Id(query["rule"]))),
                 WebhookForm = webhookForm
-                    ?? WebhookForm.Of(webhooks.Webhooks.FirstOrDefault(webhook => webhook.WebhookId == Id(query["webhook"]))),
+                    ?? WebhookForm.Of(
+                        webhooks.Webhooks.FirstOrDefault(webhook => webhook.WebhookId == Id(query["webhook"]))
+                    ),
                 Made = made,
                 Problem = problem,
                 EnterpriseName = enterprise.Name,

@@ -21,7 +21,10 @@ public sealed class AlertingServerFixture(Engines engines) : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         Mail = await SmtpServer.StartAsync();
-        Server = await RunningServer.StartAsync(engines, [.. Mail.Settings, ("Webhooks:AllowPrivateAddresses", "true")]);
+        Server = await RunningServer.StartAsync(
+            engines,
+            [.. Mail.Settings, ("Webhooks:AllowPrivateAddresses", "true")]
+        );
     }
 
     public async ValueTask DisposeAsync()
@@ -51,13 +54,29 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
             HttpStatusCode.Created
         );
         Assert.Equal(["ops@acme.example", "b@acme.example"], made.Recipients);
-        Assert.Equal((80, null, null, "ACTIVE", 1), (made.ThresholdPct, made.ThresholdValue, made.Scope, made.Status, made.Version));
+        Assert.Equal(
+            (80, null, null, "ACTIVE", 1),
+            (made.ThresholdPct, made.ThresholdValue, made.Scope, made.Status, made.Version)
+        );
         string path = $"/v1/admin/alerts/{made.AlertId}";
         Assert.Equivalent(made, await SendAsync<AlertRuleResponse>(acme, HttpMethod.Get, path));
 
-        var change = new AlertRuleRequest("*", "HOURLY", AlertRule.Email, ["c@acme.example"], null, 50, "USER", "INACTIVE", 1);
+        var change = new AlertRuleRequest(
+            "*",
+            "HOURLY",
+            AlertRule.Email,
+            ["c@acme.example"],
+            null,
+            50,
+            "USER",
+            "INACTIVE",
+            1
+        );
         AlertRuleResponse changed = await SendAsync<AlertRuleResponse>(acme, HttpMethod.Put, path, change);
-        Assert.Equal((2, 50, "USER", "INACTIVE"), (changed.Version, changed.ThresholdValue, changed.Scope, changed.Status));
+        Assert.Equal(
+            (2, 50, "USER", "INACTIVE"),
+            (changed.Version, changed.ThresholdValue, changed.Scope, changed.Status)
+        );
         await RefusedAsync(acme, HttpMethod.Put, path, change, 409, "version_conflict");
         Assert.Single((await SendAsync<AlertRuleListResponse>(acme, HttpMethod.Get, "/v1/admin/alerts")).Alerts);
         using HttpResponseMessage gone = await AskAsync(acme, HttpMethod.Delete, path);
@@ -92,7 +111,14 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
 
         foreach ((AlertRuleRequest request, string field) in wrong)
         {
-            string detail = await RefusedAsync(acme, HttpMethod.Post, "/v1/admin/alerts", request, 400, "invalid_request");
+            string detail = await RefusedAsync(
+                acme,
+                HttpMethod.Post,
+                "/v1/admin/alerts",
+                request,
+                400,
+                "invalid_request"
+            );
             Assert.StartsWith(field + ":", detail, StringComparison.Ordinal);
         }
     }
@@ -121,12 +147,25 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
             acme,
             HttpMethod.Post,
             "/v1/admin/alerts",
-            Rule("HOOK") with { Notification = AlertRule.Webhook },
+            Rule("HOOK") with
+            {
+                Notification = AlertRule.Webhook,
+            },
             HttpStatusCode.Created
         );
         Assert.Equal([made.Webhook.WebhookId.ToString()], own.Recipients);
         await RefusedAsync(acme, HttpMethod.Delete, path, null, 409, "webhook_in_use");
-        await RefusedAsync(acme, HttpMethod.Post, "/v1/admin/webhooks", request with { Name = "Hook" }, 409, "name_taken");
+        await RefusedAsync(
+            acme,
+            HttpMethod.Post,
+            "/v1/admin/webhooks",
+            request with
+            {
+                Name = "Hook",
+            },
+            409,
+            "name_taken"
+        );
     }
 
     [Fact]
@@ -138,7 +177,11 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
         string path = $"/v1/admin/webhooks/{made.Webhook.WebhookId}";
         Assert.Matches("^whsec_[A-Za-z0-9+/]{43}=$", made.Secret);
 
-        WebhookSecretResponse rotated = await SendAsync<WebhookSecretResponse>(acme, HttpMethod.Post, path + "/rotate-secret");
+        WebhookSecretResponse rotated = await SendAsync<WebhookSecretResponse>(
+            acme,
+            HttpMethod.Post,
+            path + "/rotate-secret"
+        );
         await SendAsync<DeliveryAcceptedResponse>(acme, HttpMethod.Post, path + "/test", null, HttpStatusCode.Accepted);
         await Eventually.TrueAsync(() => receiver.Posts.Count == 1, "the test arrives");
 
@@ -156,7 +199,13 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
     {
         Acme acme = await Acme.CreateAsync(fixture.Server);
         WebhookSecretResponse made = await MakeWebhookAsync(acme, "hook", "http://127.0.0.1:9/a-token-in-the-path");
-        await SendAsync<AlertRuleResponse>(acme, HttpMethod.Post, "/v1/admin/alerts", Rule("secret@acme.example"), HttpStatusCode.Created);
+        await SendAsync<AlertRuleResponse>(
+            acme,
+            HttpMethod.Post,
+            "/v1/admin/alerts",
+            Rule("secret@acme.example"),
+            HttpStatusCode.Created
+        );
         byte[] secret = Convert.FromBase64String(made.Secret["whsec_".Length..]);
 
         await using var owner = NpgsqlDataSource.Create(fixture.Server.Database.OwnerConnectionString);
@@ -170,7 +219,9 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
             Assert.DoesNotContain(Convert.ToHexStringLower(clear), kept, StringComparison.Ordinal);
         }
 
-        string list = await (await AskAsync(acme, HttpMethod.Get, "/v1/admin/webhooks")).Content.ReadAsStringAsync(Stop);
+        string list = await (await AskAsync(acme, HttpMethod.Get, "/v1/admin/webhooks")).Content.ReadAsStringAsync(
+            Stop
+        );
         Assert.Contains("a-token-in-the-path", list, StringComparison.Ordinal); // to who may change it
         Assert.DoesNotContain("whsec_", list, StringComparison.Ordinal);
     }
@@ -198,7 +249,13 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
         Assert.Equal(("DELIVERED", 250), (first.AttemptLog[0].Outcome, first.AttemptLog[0].StatusCode));
 
         string resend = $"/v1/admin/alerts/deliveries/{first.DeliveryId}/resend";
-        DeliveryAcceptedResponse again = await SendAsync<DeliveryAcceptedResponse>(acme, HttpMethod.Post, resend, null, HttpStatusCode.Accepted);
+        DeliveryAcceptedResponse again = await SendAsync<DeliveryAcceptedResponse>(
+            acme,
+            HttpMethod.Post,
+            resend,
+            null,
+            HttpStatusCode.Accepted
+        );
         MimeKit.MimeMessage second = await fixture.Mail.MailAsync(address, "[HIGH]", number: 2);
         Assert.Equal(
             new[] { first.DeliveryId.ToString("N"), again.DeliveryId.ToString("N") }.Order(),
@@ -206,11 +263,32 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
         );
         Assert.Equal(mail.TextBody, second.TextBody);
 
-        AlertEventResponse alert = await SendAsync<AlertEventResponse>(acme, HttpMethod.Get, $"/v1/dashboard/alerts/{alertEventId}");
-        Assert.Equal(("HIGH", "export.pdf", null, 2), (alert.Severity, alert.FeatureName, alert.Subject, alert.Deliveries.Count));
-        Assert.Single((await SendAsync<AlertEventListResponse>(acme, HttpMethod.Get, "/v1/dashboard/alerts?open=true&severity=HIGH&feature=export.pdf")).Alerts);
-        Assert.Empty((await SendAsync<AlertEventListResponse>(acme, HttpMethod.Get, "/v1/dashboard/alerts?open=false")).Alerts);
-        Assert.Empty((await SendAsync<DeliveryListResponse>(acme, HttpMethod.Get, "/v1/admin/alerts/deliveries?state=FAILED")).Deliveries);
+        AlertEventResponse alert = await SendAsync<AlertEventResponse>(
+            acme,
+            HttpMethod.Get,
+            $"/v1/dashboard/alerts/{alertEventId}"
+        );
+        Assert.Equal(
+            ("HIGH", "export.pdf", null, 2),
+            (alert.Severity, alert.FeatureName, alert.Subject, alert.Deliveries.Count)
+        );
+        Assert.Single(
+            (
+                await SendAsync<AlertEventListResponse>(
+                    acme,
+                    HttpMethod.Get,
+                    "/v1/dashboard/alerts?open=true&severity=HIGH&feature=export.pdf"
+                )
+            ).Alerts
+        );
+        Assert.Empty(
+            (await SendAsync<AlertEventListResponse>(acme, HttpMethod.Get, "/v1/dashboard/alerts?open=false")).Alerts
+        );
+        Assert.Empty(
+            (
+                await SendAsync<DeliveryListResponse>(acme, HttpMethod.Get, "/v1/admin/alerts/deliveries?state=FAILED")
+            ).Deliveries
+        );
 
         Acme other = await Acme.CreateAsync(fixture.Server);
         await RefusedAsync(other, HttpMethod.Post, resend, null, 404, "not_found");
@@ -232,8 +310,16 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
         (string alertsAt, string deliveriesAt) = ("", "");
         for (int page = 0; page < 2; page++)
         {
-            AlertEventListResponse some = await SendAsync<AlertEventListResponse>(acme, HttpMethod.Get, "/v1/dashboard/alerts?limit=2" + alertsAt);
-            DeliveryListResponse log = await SendAsync<DeliveryListResponse>(acme, HttpMethod.Get, "/v1/admin/alerts/deliveries?limit=2" + deliveriesAt);
+            AlertEventListResponse some = await SendAsync<AlertEventListResponse>(
+                acme,
+                HttpMethod.Get,
+                "/v1/dashboard/alerts?limit=2" + alertsAt
+            );
+            DeliveryListResponse log = await SendAsync<DeliveryListResponse>(
+                acme,
+                HttpMethod.Get,
+                "/v1/admin/alerts/deliveries?limit=2" + deliveriesAt
+            );
             alerts.AddRange(some.Alerts.Select(alert => alert.AlertEventId));
             deliveries.AddRange(log.Deliveries.Select(delivery => delivery.DeliveryId));
             Assert.Equal(page == 1, some.Next is null && log.Next is null);
@@ -266,16 +352,44 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
         await using WebhookReceiver receiver = await WebhookReceiver.StartAsync();
         Acme acme = await Acme.CreateAsync(fixture.Server);
         using HttpClient browser = await SignInAsync(acme);
-        Assert.Contains("No rules yet", await browser.GetStringAsync(new Uri("/alerts", UriKind.Relative), Stop), StringComparison.Ordinal);
+        Assert.Contains(
+            "No rules yet",
+            await browser.GetStringAsync(new Uri("/alerts", UriKind.Relative), Stop),
+            StringComparison.Ordinal
+        );
 
         string made = await PostFormAsync(browser, "/alerts/webhooks", 200, ("name", "<Chat>"), ("url", receiver.Url));
         string secret = ShownSecret().Match(made).Value;
         Assert.NotEmpty(secret);
-        string wrong = await PostFormAsync(browser, "/alerts/rules", 400, ("featureName", "x"), ("threshold", "many"), ("of", "PCT"), ("windowType", "DAILY"), ("notification", "WEBHOOK"), ("recipients", "<Chat>"));
+        string wrong = await PostFormAsync(
+            browser,
+            "/alerts/rules",
+            400,
+            ("featureName", "x"),
+            ("threshold", "many"),
+            ("of", "PCT"),
+            ("windowType", "DAILY"),
+            ("notification", "WEBHOOK"),
+            ("recipients", "<Chat>")
+        );
         Assert.Contains("Threshold: must be from 1 to 1000", wrong, StringComparison.Ordinal);
-        await PostFormAsync(browser, "/alerts/rules", 303, ("featureName", "x"), ("threshold", "90"), ("of", "PCT"), ("windowType", "DAILY"), ("notification", "WEBHOOK"), ("recipients", "<Chat>\r\n"));
-        AlertRuleResponse rule = Assert.Single((await SendAsync<AlertRuleListResponse>(acme, HttpMethod.Get, "/v1/admin/alerts")).Alerts);
-        WebhookResponse webhook = Assert.Single((await SendAsync<WebhookListResponse>(acme, HttpMethod.Get, "/v1/admin/webhooks")).Webhooks);
+        await PostFormAsync(
+            browser,
+            "/alerts/rules",
+            303,
+            ("featureName", "x"),
+            ("threshold", "90"),
+            ("of", "PCT"),
+            ("windowType", "DAILY"),
+            ("notification", "WEBHOOK"),
+            ("recipients", "<Chat>\r\n")
+        );
+        AlertRuleResponse rule = Assert.Single(
+            (await SendAsync<AlertRuleListResponse>(acme, HttpMethod.Get, "/v1/admin/alerts")).Alerts
+        );
+        WebhookResponse webhook = Assert.Single(
+            (await SendAsync<WebhookListResponse>(acme, HttpMethod.Get, "/v1/admin/webhooks")).Webhooks
+        );
         Assert.Equal([webhook.WebhookId.ToString()], rule.Recipients);
         string page = await browser.GetStringAsync(new Uri($"/alerts?rule={rule.AlertId}", UriKind.Relative), Stop);
         Assert.Contains("90% of each limit", page, StringComparison.Ordinal);
@@ -305,14 +419,22 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
     }
 
     private Task<WebhookSecretResponse> MakeWebhookAsync(Acme acme, string name, string url) =>
-        SendAsync<WebhookSecretResponse>(acme, HttpMethod.Post, "/v1/admin/webhooks", new WebhookRequest(name, url), HttpStatusCode.Created);
+        SendAsync<WebhookSecretResponse>(
+            acme,
+            HttpMethod.Post,
+            "/v1/admin/webhooks",
+            new WebhookRequest(name, url),
+            HttpStatusCode.Created
+        );
 
     // As processing does: the alert and its delivery in one transaction.
     private async Task<Guid> OpenAlertAsync(Acme acme, string address)
     {
         DateTime now = TimeProvider.System.GetUtcNow().UtcDateTime;
         AlertNotice notice = AlertMailTests.Notice(now) with { Subject = null, Scope = "ENTERPRISE" };
-        EnterpriseInfo enterprise = (await fixture.Server.Services.GetRequiredService<EnterpriseDirectory>().FindAsync(acme.EnterpriseId, Stop))!;
+        EnterpriseInfo enterprise = (
+            await fixture.Server.Services.GetRequiredService<EnterpriseDirectory>().FindAsync(acme.EnterpriseId, Stop)
+        )!;
         NpgsqlDataSource pipeline = fixture.Server.Services.GetRequiredService<Database>().Pipeline;
         await using NpgsqlBatch batch = pipeline.CreateBatch();
         var insert = new NpgsqlBatchCommand(
@@ -348,7 +470,14 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
         return await RunningServer.ReadAsync<T>(response, expected);
     }
 
-    private async Task<string> RefusedAsync(Acme acme, HttpMethod method, string path, object? body, int status, string code)
+    private async Task<string> RefusedAsync(
+        Acme acme,
+        HttpMethod method,
+        string path,
+        object? body,
+        int status,
+        string code
+    )
     {
         using HttpResponseMessage response = await AskAsync(acme, method, path, body);
         return await RunningServer.AssertProblemAsync(response, status, code);
@@ -362,7 +491,13 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
         };
         browser.DefaultRequestHeaders.Accept.ParseAdd("text/html");
         browser.DefaultRequestHeaders.Add("Origin", browser.BaseAddress!.GetLeftPart(UriPartial.Authority));
-        await PostFormAsync(browser, "/sign-in", 303, ("email", acme.Admin.User.Email), ("password", Acme.AdminPassword));
+        await PostFormAsync(
+            browser,
+            "/sign-in",
+            303,
+            ("email", acme.Admin.User.Email),
+            ("password", Acme.AdminPassword)
+        );
         return browser;
     }
 
@@ -374,7 +509,10 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
     )
     {
         string formAt = path == "/sign-in" ? path : "/alerts";
-        string token = FormToken().Match(await browser.GetStringAsync(new Uri(formAt, UriKind.Relative), Stop)).Groups[1].Value;
+        string token = FormToken()
+            .Match(await browser.GetStringAsync(new Uri(formAt, UriKind.Relative), Stop))
+            .Groups[1]
+            .Value;
         using var content = new FormUrlEncodedContent(
             fields.Append(("_form", token)).Select(field => KeyValuePair.Create(field.Item1, field.Item2))
         );

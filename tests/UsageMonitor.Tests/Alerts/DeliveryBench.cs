@@ -168,5 +168,4 @@ internal sealed class DeliveryBench(IdentityFixture fixture, TimeProvider time)
         command.Parameters.Add(new NpgsqlParameter<Guid> { TypedValue = webhookId });
         return (string)(await command.ExecuteScalarAsync(Stop))!;
     }
-
 }

@@ -48,7 +48,10 @@ public sealed class WebhookSignatureTests
                 ),
         ];
 
-        Assert.Equal([5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600], delays.Select(delay => Math.Round(delay)));
+        Assert.Equal(
+            [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600],
+            delays.Select(delay => Math.Round(delay))
+        );
         Assert.Equal(4, (DeliveryRetry.Next(written, written, 1, null, 0)!.Value - written).TotalSeconds, 3);
         Assert.Equal(6, (DeliveryRetry.Next(written, written, 1, null, 1)!.Value - written).TotalSeconds, 3);
         Assert.NotNull(DeliveryRetry.Next(written, written.AddHours(22.7), 20, null, 1));

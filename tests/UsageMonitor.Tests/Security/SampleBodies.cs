@@ -130,6 +130,31 @@ internal static partial class SampleBodies
         ["POST /v1/dashboard/anomalies/{anomalyId:guid}/feedback"] = new("""{"isExpected":false}""", "anomaly_id"),
         ["POST /anomalies/{anomalyId:guid}/feedback"] = new("""{"isExpected":"false"}""", "anomaly_id"),
         ["GET /v1/dashboard/features/{featureName}/expected"] = new(null, "any:user_id"),
+        // Alerts and webhooks.
+        ["POST /v1/admin/alerts"] = new(
+            """{"featureName":"login","thresholdPct":80,"windowType":"DAILY","notification":"WEBHOOK","recipients":["{{webhook_id}}"]}"""
+        ),
+        ["PUT /v1/admin/alerts/{alertId:guid}"] = new(
+            """{"featureName":"login","thresholdPct":80,"windowType":"DAILY","notification":"WEBHOOK","recipients":["{{webhook_id}}"]}""",
+            "alert_id"
+        ),
+        ["POST /v1/admin/webhooks"] = new("""{"name":"{{new}}","url":"https://hooks.walls.example/usage"}"""),
+        ["PUT /v1/admin/webhooks/{webhookId:guid}"] = new(
+            """{"name":"{{new}}","url":"https://hooks.walls.example/usage"}""",
+            "webhook_id"
+        ),
+        ["POST /alerts/rules"] = new(
+            """{"featureName":"login","threshold":"80","of":"PCT","windowType":"DAILY","notification":"WEBHOOK","recipients":"{{webhook_id}}"}"""
+        ),
+        ["POST /alerts/rules/{alertId:guid}"] = new(
+            """{"featureName":"login","threshold":"80","of":"PCT","windowType":"DAILY","notification":"WEBHOOK","recipients":"{{webhook_id}}"}""",
+            "alert_id"
+        ),
+        ["POST /alerts/webhooks"] = new("""{"name":"{{new}}","url":"https://hooks.walls.example/usage"}"""),
+        ["POST /alerts/webhooks/{webhookId:guid}"] = new(
+            """{"name":"{{new}}","url":"https://hooks.walls.example/usage"}""",
+            "webhook_id"
+        ),
         // Provisioning.
         ["POST /scim/v2/Users"] = new(
             """{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"{{new}}@walls.example"}"""

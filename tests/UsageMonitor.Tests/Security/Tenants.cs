@@ -2,6 +2,7 @@ using System.Globalization;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Npgsql;
+using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Tests.Fixtures;
@@ -137,7 +138,68 @@ internal sealed class Tenants(IServiceProvider services, string ownerConnectionS
             tenant.EnterpriseId,
             "UPDATE sessions SET proven_at = now(), second_factor = 'passkey' WHERE enterprise_id = $1"
         );
+        await SealAlertsAsync(tenant, ids);
         return tenant with { Ids = ids };
+    }
+
+    // What the generator cannot make: texts sealed to their rows.
+    private async Task SealAlertsAsync(Tenant tenant, Dictionary<string, string> ids)
+    {
+        EnterpriseInfo enterprise = (
+            await services.GetRequiredService<EnterpriseDirectory>().FindAsync(tenant.EnterpriseId, CancellationToken)
+        )!;
+        string address = tenant.Marker + "@walls.example";
+        var webhookId = Guid.Parse(ids["webhook_id"]);
+        await ExecuteAsync(
+            tenant.EnterpriseId,
+            "UPDATE webhooks SET url = $3, secret = $4 WHERE enterprise_id = $1 AND webhook_id = $2",
+            webhookId,
+            Webhook.SealUrl(enterprise, webhookId, $"https://hooks.walls.example/{tenant.Marker}"),
+            Webhook.SealSecret(enterprise, webhookId, WebhookSignature.NewSecret())
+        );
+        var alertId = Guid.Parse(ids["alert_id"]);
+        await ExecuteAsync(
+            tenant.EnterpriseId,
+            "UPDATE usage_alerts SET recipients = $3 WHERE enterprise_id = $1 AND alert_id = $2",
+            alertId,
+            AlertRule.SealRecipients(enterprise, alertId, [address])
+        );
+        var notice = new AlertNotice(
+            Guid.NewGuid(),
+            AlertNotice.Limit,
+            AlertNotice.Low,
+            tenant.Marker,
+            "ENTERPRISE",
+            null,
+            "DAILY",
+            DateTime.UnixEpoch,
+            DateTime.UnixEpoch,
+            1,
+            null,
+            null,
+            false,
+            1,
+            null,
+            DateTime.UnixEpoch
+        );
+        var delivery = new NewDelivery(enterprise, AlertRule.Email, address, notice, NewDelivery.Opened);
+        await using ScopedTransaction transaction = await Database.OpenEnterpriseAsync(
+            tenant.EnterpriseId,
+            CancellationToken
+        );
+        await using (var batch = new NpgsqlBatch(transaction.Connection))
+        {
+            batch.BatchCommands.Add(AlertOutbox.Insert([delivery]));
+            await batch.ExecuteNonQueryAsync(CancellationToken);
+        }
+
+        await transaction.ExecuteAsync(
+            "UPDATE alert_deliveries SET next_attempt_at = NULL, delivered_at = now() WHERE enterprise_id = $1 AND delivery_id = $2",
+            [tenant.EnterpriseId, delivery.DeliveryId],
+            CancellationToken
+        );
+        await transaction.CommitAsync(CancellationToken);
+        ids["delivery_id"] = delivery.DeliveryId.ToString();
     }
 
     /// <summary>Somebody who may sign in, without a password.</summary>
