@@ -29,11 +29,12 @@ internal sealed class CounterBase(Database database, LogTail tail)
          WHERE enterprise_id = $1 AND (state = 'HELD' AND expires_at > $2 OR state = 'COMMITTED' AND ended_at > $2 - $3)
         """;
 
-    // A meter that processing has begun to count has all of its usage in limit_usage.
+    // Of the windows since which processing counts a meter, all of its usage is in limit_usage.
     private const string ReadMetered = """
         SELECT wanted.place, coalesce(kept.used, 0)
           FROM unnest($2, $3, $4) WITH ORDINALITY AS wanted (meter_id, subject_id, window_start, place)
           JOIN limit_meters AS meter ON meter.enterprise_id = $1 AND meter.meter_id = wanted.meter_id
+               AND meter.counted_since <= wanted.window_start
           LEFT JOIN limit_usage AS kept ON kept.enterprise_id = $1 AND kept.meter_id = wanted.meter_id
                AND kept.subject_id = wanted.subject_id AND kept.window_start = wanted.window_start
         """;

@@ -1,7 +1,6 @@
 using System.Globalization;
-using UsageMonitor.Server.Platform;
 
-namespace UsageMonitor.Server.Policies;
+namespace UsageMonitor.Server.Platform;
 
 /// <summary>Which page of a list: what comes beyond the last id of the page before, and how many.</summary>
 internal readonly record struct PageQuery(Guid? Beyond, int Limit)
