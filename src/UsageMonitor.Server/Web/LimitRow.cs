@@ -28,6 +28,8 @@ public sealed record LimitRow(
     string? Contributors
 )
 {
+    private const int NamedMax = 3;
+
     public bool IsInForce => State == "Active";
 
     internal static LimitRow Of(LimitResponse limit, Formats formats, DateTimeOffset now)
@@ -123,9 +125,11 @@ public sealed record LimitRow(
             : (isEach ? "Nearest: " : "Most: ")
                 + string.Join(
                     ", ",
-                    users.Select(user =>
-                        $"{user.UserId} {(isEach ? formats.Number(user.Used) : formats.Percent(user.Share))}"
-                    )
+                    users
+                        .Take(NamedMax)
+                        .Select(user =>
+                            $"{user.UserId} {(isEach ? formats.Number(user.Used) : formats.Percent(user.Share))}"
+                        )
                 );
     }
 
