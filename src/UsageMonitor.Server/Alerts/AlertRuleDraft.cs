@@ -110,12 +110,11 @@ internal sealed record AlertRuleDraft(
                 request.Notification == AlertRule.Email ? Address(text) : FindWebhook(text?.Trim(), webhooks);
             if (recipient is null)
             {
-                string echoed = EventText.Echo(System.Text.Encoding.UTF8.GetBytes(text ?? ""));
                 return (
                     null,
                     request.Notification == AlertRule.Email
-                        ? $"recipients: “{echoed}” is not an e-mail address."
-                        : $"recipients: there is no webhook “{echoed}”."
+                        ? $"recipients: no. {read.Count + 1} is not an e-mail address."
+                        : $"recipients: no. {read.Count + 1} is no webhook of your enterprise."
                 );
             }
 

@@ -28,6 +28,9 @@ internal sealed partial class RowGenerator
         ["identity_providers.role_mapping"] = "'[]'",
         // Either of a percentage or of a number.
         ["usage_alerts.threshold_pct"] = "80",
+        // Exactly one threshold.
+        ["usage_alerts.threshold_pct"] = "80",
+        ["usage_alerts.threshold_value"] = "NULL::bigint",
         // A receipt's id is a UUIDv7 of the instant, to the millisecond.
         ["decisions.decided_at"] = "'2026-03-10 12:00:00Z'",
         ["decisions.receipt_id"] =
