@@ -272,6 +272,7 @@ internal sealed class SeriesFeed(
                 },
             };
 
-        NpgsqlParameter<T[]> Column<T>(Func<Expectation, T> read) => new() { TypedValue = [.. _expectations.Select(read)] };
+        NpgsqlParameter<T[]> Column<T>(Func<Expectation, T> read) =>
+            new() { TypedValue = [.. _expectations.Select(read)] };
     }
 }

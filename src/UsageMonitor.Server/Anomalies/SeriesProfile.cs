@@ -174,7 +174,8 @@ internal sealed class SeriesProfile
         return profile;
     }
 
-    private void See(DateTime hour, long count, long before) => (_seenHour, _seenThere, _seenBefore) = (hour, count, before);
+    private void See(DateTime hour, long count, long before) =>
+        (_seenHour, _seenThere, _seenBefore) = (hour, count, before);
 
     private static byte Least(ReadOnlySpan<byte> slot)
     {

@@ -115,7 +115,6 @@ internal static partial class SampleBodies
         // Anomalies.
         ["POST /v1/dashboard/anomalies/{anomalyId:guid}/feedback"] = new("""{"isExpected":false}""", "anomaly_id"),
         ["POST /anomalies/{anomalyId:guid}/feedback"] = new("""{"isExpected":"false"}""", "anomaly_id"),
-        ["GET /v1/dashboard/features/{featureName}/expected"] = new(null, "any:user_id"),
         // Provisioning.
         ["POST /scim/v2/Users"] = new(
             """{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"{{new}}@walls.example"}"""
