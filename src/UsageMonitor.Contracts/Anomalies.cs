@@ -63,7 +63,7 @@ public sealed record AnomalyFeedbackRequest(bool? IsExpected, string? Note);
 /// <param name="Recipients">E-mail addresses that new anomalies are mailed to, at most 20.</param>
 public sealed record AnomalySettings(string? Sensitivity, IReadOnlyList<string>? Recipients);
 
-/// <summary><c>GET /v1/dashboard/features/{featureName}/expected</c> and <c>/v1/dashboard/expected</c>.</summary>
+/// <summary><c>GET /v1/dashboard/expected</c>.</summary>
 /// <param name="FeatureName">The feature; null: all together.</param>
 /// <param name="Series"><c>USAGE</c> or <c>ACTIVE_USERS</c>.</param>
 /// <param name="Hours">The hours of which something was expected, oldest first.</param>

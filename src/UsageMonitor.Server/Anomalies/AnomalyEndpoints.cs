@@ -30,18 +30,9 @@ internal static class AnomalyEndpoints
             .Produces<AnomalyResponse>()
             .ProducesProblem(404);
         group
-            .MapGet("/expected", (HttpContext context, string? from, string? to, string? series) =>
-                ExpectedAsync(context, null, from, to, series))
+            .MapGet("/expected", ExpectedAsync)
             .WithName("GetExpected")
-            .WithSummary("What was expected of each hour, of all features together")
-            .Produces<ExpectedResponse>()
-            .ProducesProblem(400);
-        group
-            .MapGet("/features/{featureName}/expected", (
-                string featureName, HttpContext context, string? from, string? to, string? series) =>
-                ExpectedAsync(context, featureName, from, to, series))
-            .WithName("GetFeatureExpected")
-            .WithSummary("What was expected of each hour of a feature")
+            .WithSummary("What was expected of each hour, of a feature or of all together")
             .Produces<ExpectedResponse>()
             .ProducesProblem(400);
         routes
@@ -49,7 +40,9 @@ internal static class AnomalyEndpoints
             .WithTags("Anomalies")
             .RequirePermission(Permissions.AlertsWrite)
             .WithName("AnswerAnomaly")
-            .WithSummary("Says whether an anomaly was expected; one that was is resolved and not told again while it lasts")
+            .WithSummary(
+                "Says whether an anomaly was expected; one that was is resolved and not told again while it lasts"
+            )
             .Produces<AnomalyResponse>()
             .ProducesProblem(400)
             .ProducesProblem(404);
@@ -73,7 +66,10 @@ internal static class AnomalyEndpoints
     )
     {
         EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
-        if (ReadFilter(enterprise, time, kind, feature, user, open, from, to, before, out string error) is not { } filter)
+        if (
+            ReadFilter(enterprise, time, kind, feature, user, open, from, to, before, out string error)
+            is not { } filter
+        )
         {
             return Problems.Problem(400, "invalid_request", error);
         }
@@ -106,7 +102,13 @@ internal static class AnomalyEndpoints
             enterprise.EnterpriseId,
             cancellationToken
         );
-        List<AnomalyResponse> found = await AnomalyReader.ListAsync(own, enterprise, filter, wanted + 1, cancellationToken);
+        List<AnomalyResponse> found = await AnomalyReader.ListAsync(
+            own,
+            enterprise,
+            filter,
+            wanted + 1,
+            cancellationToken
+        );
         return new AnomalyListResponse(
             [.. found.Take(wanted)],
             found.Count > wanted ? found[wanted - 1].AnomalyId : null
@@ -183,47 +185,46 @@ internal static class AnomalyEndpoints
 
     private static async Task<IResult> ExpectedAsync(
         HttpContext context,
-        string? featureName,
+        Database database,
+        EnterpriseDirectory enterprises,
+        TimeProvider time,
+        string? feature,
+        string? series,
         string? from,
         string? to,
-        string? series
+        CancellationToken cancellationToken
     )
     {
-        IServiceProvider services = context.RequestServices;
-        EnterpriseInfo enterprise = await services
-            .GetRequiredService<EnterpriseDirectory>()
-            .OfCallerAsync(context, context.RequestAborted);
+        EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
         series = string.IsNullOrEmpty(series) ? AnomalyTerms.Usage : series;
         if (series is not (AnomalyTerms.Usage or AnomalyTerms.ActiveUsers))
         {
             return Problems.Problem(400, "invalid_request", "series: must be USAGE or ACTIVE_USERS.");
         }
 
-        DateTimeOffset now = services.GetRequiredService<TimeProvider>().GetUtcNow();
-        if (LocalDays.Parse(from, to, enterprise, now, out string error, LocalDays.HourlyDaysMax) is not { } range)
+        if (
+            LocalDays.Parse(from, to, enterprise, time.GetUtcNow(), out string error, LocalDays.HourlyDaysMax)
+            is not { } range
+        )
         {
             return Problems.Problem(400, "invalid_request", error);
         }
 
         var local = new LocalTime(enterprise.TimeZone);
-        await using ScopedTransaction own = await services
-            .GetRequiredService<Database>()
-            .OpenEnterpriseAsync(enterprise.EnterpriseId, context.RequestAborted);
-        return Results.Ok(
-            new ExpectedResponse(
-                featureName,
-                series,
-                await AnomalyReader.ExpectedAsync(
-                    own,
-                    enterprise,
-                    featureName ?? "",
-                    series,
-                    local.DayStart(range.From),
-                    local.DayStart(range.To),
-                    context.RequestAborted
-                )
-            )
+        await using ScopedTransaction own = await database.OpenEnterpriseAsync(
+            enterprise.EnterpriseId,
+            cancellationToken
         );
+        List<ExpectedHour> hours = await AnomalyReader.ExpectedAsync(
+            own,
+            enterprise,
+            feature ?? "",
+            series,
+            local.DayStart(range.From),
+            local.DayStart(range.To),
+            cancellationToken
+        );
+        return Results.Ok(new ExpectedResponse(string.IsNullOrEmpty(feature) ? null : feature, series, hours));
     }
 
     public static IResult NotFound() => Problems.Problem(404, "not_found", "Your enterprise has no such anomaly.");

@@ -63,12 +63,7 @@ internal static class AnomalyReader
     )
     {
         var listed = new List<AnomalyResponse>();
-        await using NpgsqlCommand command = own.Command(
-            ListAnomalies,
-            enterprise.EnterpriseId,
-            filter.From,
-            filter.To
-        );
+        await using NpgsqlCommand command = own.Command(ListAnomalies, enterprise.EnterpriseId, filter.From, filter.To);
         command.Parameters.Add(Nullable(filter.Kind, NpgsqlDbType.Text));
         command.Parameters.Add(Nullable(filter.FeatureName, NpgsqlDbType.Text));
         command.Parameters.Add(Nullable(filter.UserId, NpgsqlDbType.Uuid));

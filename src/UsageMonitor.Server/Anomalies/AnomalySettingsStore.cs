@@ -8,7 +8,11 @@ namespace UsageMonitor.Server.Anomalies;
 internal static class AnomalySettingsStore
 {
     public static byte[] SealRecipients(EnterpriseInfo enterprise, IReadOnlyList<string> recipients) =>
-        Sealing.Seal(enterprise.DataKey, JsonSerializer.SerializeToUtf8Bytes(recipients), Context(enterprise.EnterpriseId));
+        Sealing.Seal(
+            enterprise.DataKey,
+            JsonSerializer.SerializeToUtf8Bytes(recipients),
+            Context(enterprise.EnterpriseId)
+        );
 
     public static IReadOnlyList<string> OpenRecipients(EnterpriseInfo enterprise, byte[] recipients) =>
         JsonSerializer.Deserialize<string[]>(

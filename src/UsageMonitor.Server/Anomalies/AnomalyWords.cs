@@ -14,11 +14,16 @@ internal static class AnomalyWords
         string range =
             $"{Number(Math.Max(0, found.Low))} to {Number(Math.Max(0, found.High))} were expected, about {Number(Math.Max(0, found.Expected))}";
         double hours = (found.EndsAt - found.StartsAt).TotalHours;
-        string lasted = hours > 1 ? FormattableString.Invariant($" It lasted {Math.Round(hours)} hours; this is the strangest of them.") : "";
+        string lasted =
+            hours > 1
+                ? FormattableString.Invariant($" It lasted {Math.Round(hours)} hours; this is the strangest of them.")
+                : "";
         return found.Kind switch
         {
-            AnomalyTerms.Spike => $"{Number(found.Observed)} {what} {of} {Since(hours, hour, found, local)}; {range}.{lasted}",
-            AnomalyTerms.Drop => $"Only {Number(found.Observed)} {what} {of} {Since(hours, hour, found, local)}; {range}.{lasted}",
+            AnomalyTerms.Spike =>
+                $"{Number(found.Observed)} {what} {of} {Since(hours, hour, found, local)}; {range}.{lasted}",
+            AnomalyTerms.Drop =>
+                $"Only {Number(found.Observed)} {what} {of} {Since(hours, hour, found, local)}; {range}.{lasted}",
             _ when found.FeatureName.Length == 0 =>
                 $"Nothing at all has come since {Time(found.StartsAt, local)}, of no feature; about {Number(Math.Max(1, found.Expected))} events were due. "
                     + "Look at what sends the events.",
@@ -28,7 +33,10 @@ internal static class AnomalyWords
     }
 
     public static string Number(double number) =>
-        number.ToString(number is > 0 and < 10 && number != Math.Floor(number) ? "0.#" : "#,0", CultureInfo.InvariantCulture);
+        number.ToString(
+            number is > 0 and < 10 && number != Math.Floor(number) ? "0.#" : "#,0",
+            CultureInfo.InvariantCulture
+        );
 
     public static string Time(DateTime utc, LocalTime local) =>
         local.Show(utc).ToString("ddd d MMM yyyy HH:mm", CultureInfo.InvariantCulture);

@@ -45,7 +45,11 @@ internal sealed class EnterprisePosition
     {
         await using var command = new NpgsqlCommand(Lock, connection)
         {
-            Parameters = { new() { Value = enterpriseId }, new() { Value = now } },
+            Parameters =
+            {
+                new() { Value = enterpriseId },
+                new() { Value = now },
+            },
         };
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
         return await reader.ReadAsync(cancellationToken)

@@ -63,7 +63,15 @@ internal sealed class EnterpriseStep(
             found.AddRange(users.Found);
         }
 
-        bool isTold = await AnomalyNotices.AddAsync(connection, batch, enterprise, position, found, now, cancellationToken);
+        bool isTold = await AnomalyNotices.AddAsync(
+            connection,
+            batch,
+            enterprise,
+            position,
+            found,
+            now,
+            cancellationToken
+        );
         position.NextLookAt = isBehind ? now : now + AnomalyLimits.LookInterval;
         batch.BatchCommands.Add(position.Save());
         await batch.ExecuteNonQueryAsync(cancellationToken);
@@ -76,7 +84,8 @@ internal sealed class EnterpriseStep(
         return true;
     }
 
-    private const string ReadWatermark = "SELECT segment_offset, processed_through FROM log_positions WHERE log_partition = $1";
+    private const string ReadWatermark =
+        "SELECT segment_offset, processed_through FROM log_positions WHERE log_partition = $1";
 
     private static async Task<DateTime> ReadWatermarkAsync(
         NpgsqlConnection connection,

@@ -17,15 +17,26 @@ internal sealed class Episodes(IEnumerable<Finding> going, LocalTime local, Date
     /// <summary>What goes on of a series.</summary>
     public Finding? Find(string series, string feature, string? kind = null) =>
         _all.Find(found =>
-            found.IsOpen && found.Series == series && found.FeatureName == feature && (kind is null || found.Kind == kind)
+            found.IsOpen
+            && found.Series == series
+            && found.FeatureName == feature
+            && (kind is null || found.Kind == kind)
         );
 
     /// <summary>Takes in a whole hour.</summary>
-    public void Feed(string series, string feature, DateTime start, DateTime end, double observed, SampleVerdict verdict)
+    public void Feed(
+        string series,
+        string feature,
+        DateTime start,
+        DateTime end,
+        double observed,
+        SampleVerdict verdict
+    )
     {
         string? kind = AnomalyTerms.KindOf(verdict.Kind);
         foreach (
-            Finding found in _all.Where(found => found.IsOpen && found.Series == series && found.FeatureName == feature).ToList()
+            Finding found in _all.Where(found => found.IsOpen && found.Series == series && found.FeatureName == feature)
+                .ToList()
         )
         {
             // In the hour in which silence began something had come before.

@@ -63,7 +63,12 @@ internal sealed class HourCounts
     {
         await using var command = new NpgsqlCommand(ReadSets, connection)
         {
-            Parameters = { new() { Value = enterpriseId }, new() { Value = local.DayStart(from) }, new() { Value = to } },
+            Parameters =
+            {
+                new() { Value = enterpriseId },
+                new() { Value = local.DayStart(from) },
+                new() { Value = to },
+            },
         };
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
         DateTime day = default;

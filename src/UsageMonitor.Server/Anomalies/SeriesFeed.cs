@@ -18,6 +18,10 @@ internal sealed class SeriesFeed(
     WatchedSeries? all
 )
 {
+    // Beside the same hour of the last weeks.
+    private const double ClearlyMore = 1.25;
+    private const double ClearlyLess = 0.75;
+
     /// <summary>Events that must be missing before silence is told of, by sensitivity: by chance it would be e⁻¹⁴ or less.</summary>
     private readonly double _missingMin = enterprise.AnomalySensitivity switch
     {
@@ -74,7 +78,7 @@ internal sealed class SeriesFeed(
         if (IsOn && end > series.WatchedSince)
         {
             // Silence is told of once: not as a drop of the hours it begins and ends in, nor of each feature when all are silent.
-            SampleVerdict told = inSilence ? WithoutLack(usage) : usage;
+            SampleVerdict told = Weigh(profile, hour, events, inSilence ? WithoutLack(usage) : usage, inSilence);
             episodes.Feed(AnomalyTerms.Usage, feature, hour, end, events, told);
             episodes.Feed(
                 AnomalyTerms.ActiveUsers,
@@ -93,6 +97,22 @@ internal sealed class SeriesFeed(
         {
             profile.Learn(HourOfWeek(hour), events);
         }
+    }
+
+    /// <summary>What the same hours of the last weeks had is no anomaly, and an hour without what they always had is silence.</summary>
+    private SampleVerdict Weigh(SeriesProfile profile, DateTime hour, long events, SampleVerdict verdict, bool inSilence)
+    {
+        int place = HourOfWeek(hour);
+        double least = profile.LeastOf(place);
+        if (events == 0 && !inSilence && least >= _missingMin)
+        {
+            return verdict with { Kind = SampleKind.Stopped };
+        }
+
+        bool isUsual =
+            verdict.Kind == SampleKind.Spike ? !(events > ClearlyMore * profile.MostOf(place))
+            : verdict.Kind == SampleKind.Drop && !(events < ClearlyLess * least);
+        return isUsual ? verdict with { Kind = SampleKind.Normal } : verdict;
     }
 
     private bool IsAllSilent(WatchedSeries series, DateTime hour, DateTime end) =>
@@ -144,7 +164,8 @@ internal sealed class SeriesFeed(
         }
 
         SampleVerdict verdict = series.Usage.Expect(LocalSeconds(series, hour), count, _sensitivity);
-        if (verdict.Kind == SampleKind.Spike && count > verdict.High)
+        bool isMore = count > verdict.High && count > ClearlyMore * series.Profile.MostOf(HourOfWeek(hour));
+        if (verdict.Kind == SampleKind.Spike && isMore)
         {
             DateTime end = local.NextHour(hour);
             episodes.Raise(AnomalyTerms.Spike, AnomalyTerms.Usage, series.FeatureName, hour, end, count, verdict);
@@ -272,6 +293,7 @@ internal sealed class SeriesFeed(
                 },
             };
 
-        NpgsqlParameter<T[]> Column<T>(Func<Expectation, T> read) => new() { TypedValue = [.. _expectations.Select(read)] };
+        NpgsqlParameter<T[]> Column<T>(Func<Expectation, T> read) =>
+            new() { TypedValue = [.. _expectations.Select(read)] };
     }
 }

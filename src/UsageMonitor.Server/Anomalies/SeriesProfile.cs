@@ -74,6 +74,19 @@ internal sealed class SeriesProfile
         return slot[WeeksKnownMin - 1] == 0 ? 0 : CountOf(slot[3] == 0 ? Least(slot[..3]) : Least(slot));
     }
 
+    /// <summary>The most that an hour of the week had in the weeks that are known; nothing is too much while they are not.</summary>
+    public double MostOf(int hourOfWeek)
+    {
+        ReadOnlySpan<byte> slot = _counts.AsSpan(hourOfWeek * Weeks, Weeks);
+        byte most = 0;
+        foreach (byte count in slot)
+        {
+            most = Math.Max(most, count);
+        }
+
+        return slot[1] == 0 ? double.PositiveInfinity : CountOf(most);
+    }
+
     /// <summary>Looks at the counts of the running hour and the one before, complete up to an instant.</summary>
     /// <param name="through">Everything received until then is counted.</param>
     /// <param name="hour">The hour of that instant.</param>
@@ -174,7 +187,8 @@ internal sealed class SeriesProfile
         return profile;
     }
 
-    private void See(DateTime hour, long count, long before) => (_seenHour, _seenThere, _seenBefore) = (hour, count, before);
+    private void See(DateTime hour, long count, long before) =>
+        (_seenHour, _seenThere, _seenBefore) = (hour, count, before);
 
     private static byte Least(ReadOnlySpan<byte> slot)
     {

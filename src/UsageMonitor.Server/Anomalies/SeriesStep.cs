@@ -16,8 +16,7 @@ internal sealed class SeriesStep(
     private IReadOnlyList<Finding> _changed = [];
 
     /// <summary>Anomalies that this step has opened and that still go on.</summary>
-    public IEnumerable<Finding> Opened =>
-        _changed.Where(found => found.IsNew && found.Status == AnomalyTerms.Open);
+    public IEnumerable<Finding> Opened => _changed.Where(found => found.IsNew && found.Status == AnomalyTerms.Open);
 
     /// <summary>Feeds what is finished, looks at what is running, and adds to the batch what is to be written.</summary>
     /// <returns>Whether more is finished than one step may feed.</returns>
@@ -106,7 +105,12 @@ internal sealed class SeriesStep(
         }
 
         DateTime since = local.DayStart(today.AddDays(-AnomalyLimits.HistoryDays));
-        List<string> chosen = await BusiestFeatures.ChooseAsync(connection, enterprise.EnterpriseId, since, cancellationToken);
+        List<string> chosen = await BusiestFeatures.ChooseAsync(
+            connection,
+            enterprise.EnterpriseId,
+            since,
+            cancellationToken
+        );
         if (chosen.Count == 0)
         {
             return;
@@ -124,14 +128,26 @@ internal sealed class SeriesStep(
         );
         foreach ((string feature, DateTime hour) in firstHours)
         {
-            series.Add(new WatchedSeries { FeatureName = feature, FedThrough = hour, WatchedSince = now });
+            series.Add(
+                new WatchedSeries
+                {
+                    FeatureName = feature,
+                    FedThrough = hour,
+                    WatchedSince = now,
+                }
+            );
         }
 
         // One whose first hour is still running is chosen when that hour is over.
         position.FeaturesDay = firstHours.Count == added.Length ? today : null;
 
         // What is still told of is watched until it ends.
-        List<Finding> going = await FindingStore.ReadGoingAsync(connection, enterprise.EnterpriseId, finished, cancellationToken);
+        List<Finding> going = await FindingStore.ReadGoingAsync(
+            connection,
+            enterprise.EnterpriseId,
+            finished,
+            cancellationToken
+        );
         string[] left =
         [
             .. series

@@ -49,7 +49,11 @@ internal sealed class UserDay
         await using (
             var command = new NpgsqlCommand(ReadSets, connection)
             {
-                Parameters = { new() { Value = enterpriseId }, new() { Value = dayStart } },
+                Parameters =
+                {
+                    new() { Value = enterpriseId },
+                    new() { Value = dayStart },
+                },
             }
         )
         await using (NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken))

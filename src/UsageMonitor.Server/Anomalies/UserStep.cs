@@ -25,10 +25,7 @@ internal sealed class UserStep(
     public async Task<bool> RunAsync(NpgsqlBatch batch, DateTime through, CancellationToken cancellationToken)
     {
         position.UserDay ??= await FirstDayAsync(local.DateOf(through), cancellationToken);
-        if (
-            position.UserDay is not { } date
-            || local.DayStart(date.AddDays(1)) + AnomalyLimits.LateAllowance > through
-        )
+        if (position.UserDay is not { } date || local.DayStart(date.AddDays(1)) + AnomalyLimits.LateAllowance > through)
         {
             return false;
         }
@@ -54,7 +51,12 @@ internal sealed class UserStep(
             await EvaluateAsync(userId, entry, profile, date, found, end > position.WatchedSince, cancellationToken);
         }
 
-        _found = [.. found.OrderByDescending(one => one.Score).Take(AnomalyLimits.UserFindingsPerDayMax - position.UserFindings)];
+        _found =
+        [
+            .. found
+                .OrderByDescending(one => one.Score)
+                .Take(AnomalyLimits.UserFindingsPerDayMax - position.UserFindings),
+        ];
         if (day.Users.Count > 0)
         {
             batch.BatchCommands.Add(Save(profiles, date));

@@ -10,7 +10,10 @@ internal static class UserWords
     {
         string hour = local.Show(dayStart.AddMinutes(found.Hour)).ToString("HH:mm", CultureInfo.InvariantCulture);
         string day = AnomalyWords.Day(local.DateOf(dayStart));
-        string more = found.Observed > 1 ? string.Create(CultureInfo.InvariantCulture, $" and in {found.Observed - 1} other such hours") : "";
+        string more =
+            found.Observed > 1
+                ? string.Create(CultureInfo.InvariantCulture, $" and in {found.Observed - 1} other such hours")
+                : "";
         return $"Active from {hour} on {day}{more}: at or near that hour of the week they never were in the weeks we remember, "
             + $"with {AnomalyWords.Number(known.ActiveDays)} active days known. Few others were active then.";
     }

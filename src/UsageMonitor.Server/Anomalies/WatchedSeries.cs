@@ -37,7 +37,10 @@ internal sealed class WatchedSeries
     )
     {
         var series = new List<WatchedSeries>();
-        await using var command = new NpgsqlCommand(ReadSeries, connection) { Parameters = { new() { Value = enterpriseId } } };
+        await using var command = new NpgsqlCommand(ReadSeries, connection)
+        {
+            Parameters = { new() { Value = enterpriseId } },
+        };
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
         while (await reader.ReadAsync(cancellationToken))
         {

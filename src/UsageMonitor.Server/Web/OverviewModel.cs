@@ -43,9 +43,7 @@ public sealed record OverviewModel(
 
     // An anomaly stands on the bar in which it began.
     private IEnumerable<object> AnomaliesOfPoints() =>
-        Anomalies
-            .Select(one => new { Index = LastBefore(one.From), one.Detail })
-            .Where(one => one.Index >= 0);
+        Anomalies.Select(one => new { Index = LastBefore(one.From), one.Detail }).Where(one => one.Index >= 0);
 
     private int LastBefore(DateTimeOffset instant)
     {

@@ -117,7 +117,7 @@ public sealed class AnomalyTests(ServerFixture fixture) : IClassFixture<ServerFi
 
         using HttpResponseMessage one = await fixture.Server.SendAsync(
             HttpMethod.Get,
-            "/v1/dashboard/features/a%2Fb/expected",
+            "/v1/dashboard/expected?feature=a%2Fb",
             acme.Admin.AccessToken
         );
         ExpectedResponse range = await RunningServer.ReadAsync<ExpectedResponse>(one, HttpStatusCode.OK);
@@ -139,7 +139,11 @@ public sealed class AnomalyTests(ServerFixture fixture) : IClassFixture<ServerFi
         Acme acme = await Acme.CreateAsync(fixture.Server);
         Assert.Equal("NORMAL", (await SettingsAsync(HttpMethod.Get, null, HttpStatusCode.OK))!.Sensitivity);
 
-        await SettingsAsync(HttpMethod.Put, new AnomalySettings("HIGH", ["Ana@acme.example", "ana@acme.example"]), HttpStatusCode.OK);
+        await SettingsAsync(
+            HttpMethod.Put,
+            new AnomalySettings("HIGH", ["Ana@acme.example", "ana@acme.example"]),
+            HttpStatusCode.OK
+        );
 
         AnomalySettings kept = (await SettingsAsync(HttpMethod.Get, null, HttpStatusCode.OK))!;
         Assert.Equal("HIGH", kept.Sensitivity);
@@ -149,7 +153,10 @@ public sealed class AnomalyTests(ServerFixture fixture) : IClassFixture<ServerFi
         await SettingsAsync(HttpMethod.Put, new AnomalySettings("LOW", null), HttpStatusCode.BadRequest);
         await SettingsAsync(
             HttpMethod.Put,
-            new AnomalySettings("LOW", [.. Enumerable.Range(0, AnomalyLimits.RecipientsMax + 1).Select(i => $"a{i}@b.example")]),
+            new AnomalySettings(
+                "LOW",
+                [.. Enumerable.Range(0, AnomalyLimits.RecipientsMax + 1).Select(i => $"a{i}@b.example")]
+            ),
             HttpStatusCode.BadRequest
         );
 
@@ -182,7 +189,9 @@ public sealed class AnomalyTests(ServerFixture fixture) : IClassFixture<ServerFi
             $"""
             INSERT INTO anomalies (enterprise_id, anomaly_id, kind, series, feature_name, user_id, starts_at, ends_at, observed, expected, low,
                                    high, score, status, detail, opened_at)
-            VALUES ('{acme.EnterpriseId}', '{id}', '{kind}', '{(user == default ? "USAGE" : "USER")}', '{feature}', '{user}', '{hour:O}',
+            VALUES ('{acme.EnterpriseId}', '{id}', '{kind}', '{(
+                user == default ? "USAGE" : "USER"
+            )}', '{feature}', '{user}', '{hour:O}',
                     '{hour.AddHours(1):O}', 90, 20, 10, 30, 0.9, '{status}', 'in words', '{hour:O}')
             RETURNING kind
             """

@@ -36,7 +36,9 @@ public sealed class UserStepTests(Engines engines)
     [Fact]
     public async Task RunAsync_WhenAUserIsActiveAtNight_ShouldSayWhen()
     {
-        List<(string Kind, string Feature, string Status, string Detail)> found = await FindAsync([(0, "ledger", 3, 5)]);
+        List<(string Kind, string Feature, string Status, string Detail)> found = await FindAsync([
+            (0, "ledger", 3, 5),
+        ]);
 
         (string kind, _, _, string detail) = Assert.Single(found);
         Assert.Equal("UNUSUAL_HOURS", kind);
@@ -46,7 +48,9 @@ public sealed class UserStepTests(Engines engines)
     [Fact]
     public async Task RunAsync_WhenAUserDoesFarMore_ShouldSayHowMuch()
     {
-        List<(string Kind, string Feature, string Status, string Detail)> found = await FindAsync([(1, "ledger", 10, 900)]);
+        List<(string Kind, string Feature, string Status, string Detail)> found = await FindAsync([
+            (1, "ledger", 10, 900),
+        ]);
 
         (string kind, _, _, string detail) = Assert.Single(found);
         Assert.Equal("SUDDEN_VOLUME", kind);
@@ -57,7 +61,9 @@ public sealed class UserStepTests(Engines engines)
     public async Task RunAsync_WhenAFeatureIsNewToAUserAndToThoseLikeThem_ShouldSaySo()
     {
         // What the others use every day; none of the accountants ever has.
-        List<(string Kind, string Feature, string Status, string Detail)> found = await FindAsync([(2, "deploy", 10, 1)]);
+        List<(string Kind, string Feature, string Status, string Detail)> found = await FindAsync([
+            (2, "deploy", 10, 1),
+        ]);
 
         (string kind, string feature, _, string detail) = Assert.Single(found);
         Assert.Equal(("NEW_FEATURE", "deploy"), (kind, feature));

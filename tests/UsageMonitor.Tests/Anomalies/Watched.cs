@@ -72,7 +72,10 @@ internal sealed class Watched : IAsyncDisposable
     }
 
     /// <summary>Writes counts of hours: each replaces what was there.</summary>
-    public async Task CountAsync(EnterpriseInfo enterprise, IEnumerable<(string Feature, DateTime Hour, long Events)> counts)
+    public async Task CountAsync(
+        EnterpriseInfo enterprise,
+        IEnumerable<(string Feature, DateTime Hour, long Events)> counts
+    )
     {
         var local = new LocalTime(enterprise.TimeZone);
         List<(string Feature, DateTime Hour, long Events)> rows = [.. counts.Where(count => count.Events > 0)];
@@ -209,9 +212,9 @@ internal sealed class Office(EnterpriseInfo enterprise, int seed = 1)
     {
         DateTime local = _local.Show(hour).DateTime;
         double rhythm =
-            local.DayOfWeek == DayOfWeek.Sunday || local.Hour is < 6 or > 21 ? 0
-            : (local.DayOfWeek == DayOfWeek.Saturday ? 0.15 : 1)
-                * (local.Hour is >= 9 and <= 17 ? 1 : 0.2);
+            local.DayOfWeek == DayOfWeek.Sunday || local.Hour is < 6 or > 21
+                ? 0
+                : (local.DayOfWeek == DayOfWeek.Saturday ? 0.15 : 1) * (local.Hour is >= 9 and <= 17 ? 1 : 0.2);
 
         // A number between 0 and 1 that is this hour's own.
         uint mixed = (uint)((((hour.Ticks / TimeSpan.TicksPerHour) + (seed * 7_919)) * 2_654_435_761L) >> 8);
