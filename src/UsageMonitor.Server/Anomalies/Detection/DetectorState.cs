@@ -7,7 +7,7 @@ namespace UsageMonitor.Server.Anomalies.Detection;
 internal struct DetectorState
 {
     /// <summary>As of this layout; another one is another version.</summary>
-    public const byte Version = 2;
+    public const byte Version = 3;
 
     public long FirstSeconds;
     public long Samples;
@@ -37,11 +37,11 @@ internal struct DetectorState
         MemoryMarshal.AsBytes(MemoryMarshal.CreateSpan(ref state, 1));
 }
 
-/// <summary>One for each of the <see cref="Views"/>, and the last for what the hour foretold.</summary>
+/// <summary>One for each of the <see cref="Views"/>, and two for what the hour foretold.</summary>
 [InlineArray(Count)]
 internal struct Tails
 {
-    public const int Count = Views.Count + 1;
+    public const int Count = Views.Count + 2;
 
     private Tail _first;
 

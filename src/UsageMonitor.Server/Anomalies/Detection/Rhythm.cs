@@ -5,8 +5,16 @@ namespace UsageMonitor.Server.Anomalies.Detection;
 /// <summary>What is expected of a sample before it is seen.</summary>
 /// <param name="Expected">The value.</param>
 /// <param name="Error">How far off an expectation like this one usually is.</param>
-/// <param name="Skill">0 when the hours foretell no better than what there was just now, to 1 when they foretell all.</param>
-internal readonly record struct Expectation(double Expected, double Error, double Skill);
+/// <param name="IsHourly">Whether the hours foretell the series better than what there was just now.</param>
+internal readonly record struct Expectation(double Expected, double Error, bool IsHourly)
+{
+    /// <summary>How strange a sample is by its own error.</summary>
+    public double StrangenessOf(double value)
+    {
+        double none = (1e-6 * Math.Abs(value)) + 1e-9;
+        return Math.Abs(value - Expected) / (Error + none);
+    }
+}
 
 /// <summary>
 /// What is expected of a sample: by the hour of the week, by the hour of the day, and by what there was just now; each counts by
@@ -21,6 +29,7 @@ internal struct Rhythm
     private const double DriftRate = 0.02;
     private const double RecentRate = 0.3;
     private const double ErrorRate = 0.01;
+    private const double LeanRate = 1.0 / 6;
 
     /// <summary>What an error has beyond so many usual ones teaches a tenth: one spike does not widen the range for weeks.</summary>
     private const double ErrorsLearned = 6;
@@ -38,7 +47,7 @@ internal struct Rhythm
     private Foretelling _byDay;
     private Foretelling _byNow;
     private WeekHours _usual;
-    private WeekFlags _known;
+    private double _lean;
 
     public readonly bool IsSound => _hour is >= 0 and < HoursOfWeek;
 
@@ -47,10 +56,10 @@ internal struct Rhythm
     public readonly Expectation Expect(long unixSeconds)
     {
         int hour = HourOf(unixSeconds);
-        double byWeek = _byWeek.IsProven && _known[hour] > 0 ? _usual[hour] + _byWeek.Drift : double.NaN;
+        double byWeek = _byWeek.IsProven && IsKnown(hour) ? _usual[hour] + _byWeek.Drift : double.NaN;
         double byDay = _byDay.IsProven ? DailyOf(hour) + _byDay.Drift : double.NaN;
-        double weight = _byNow.Weight;
-        double sum = weight * _byNow.Drift;
+        double weight = 0;
+        double sum = 0;
         double hourly = double.PositiveInfinity;
         if (double.IsFinite(byWeek))
         {
@@ -66,15 +75,25 @@ internal struct Rhythm
             hourly = Math.Min(hourly, _byDay.Error);
         }
 
-        double expected = weight > 0 ? sum / weight : _byNow.Drift;
+        double blind = Math.Min(_byNow.Error, _spread);
+        bool isHourly = hourly < blind;
+        // What there was just now says nothing where the hours say all: else an outage would soon be expected.
+        double now = isHourly ? 0 : _byNow.Weight;
+        double expected = (sum + (now * _byNow.Drift)) / (weight + now);
         if (IsNeverNegative)
         {
             expected = Math.Max(0, expected);
         }
 
-        double blind = Math.Min(_byNow.Error, _spread);
-        double skill = blind > 0 && double.IsFinite(hourly) ? Math.Max(0, 1 - (hourly / blind)) : 0;
-        return new Expectation(expected, _error * Busyness(expected), skill);
+        return new Expectation(expected, _error * Busyness(expected), isHourly);
+    }
+
+    /// <summary>How strange the last samples are together, this one included: a little too few, hour after hour.</summary>
+    public readonly double LeanWith(double value, in Expectation expectation)
+    {
+        double error = (value - expectation.Expected) / Busyness(expectation.Expected);
+        double none = (1e-6 * Math.Abs(value)) + 1e-9;
+        return Math.Abs(_lean + (LeanRate * (error - _lean))) / (_error + none);
     }
 
     public void Learn(long unixSeconds, double value, in Expectation expectation, long samples)
@@ -83,6 +102,8 @@ internal struct Rhythm
         int hour = HourOf(unixSeconds);
         if (samples == 0)
         {
+            Span<float> usual = _usual;
+            usual.Fill(float.NaN);
             _hour = hour;
             _mean = value;
             _least = value;
@@ -94,9 +115,11 @@ internal struct Rhythm
             _hour = hour;
         }
 
-        double error = Math.Abs(value - expectation.Expected) / Busyness(expectation.Expected);
+        double error = (value - expectation.Expected) / Busyness(expectation.Expected);
+        _lean += LeanRate * (error - _lean);
+        error = Math.Abs(error);
         _error += Rate(ErrorRate) * ((samples < HoursOfWeek ? error : Bounded(error, _error)) - _error);
-        if (_known[hour] > 0)
+        if (IsKnown(hour))
         {
             _byWeek.Learn(value - _usual[hour], DriftRate);
         }
@@ -119,8 +142,7 @@ internal struct Rhythm
     private void CloseHour()
     {
         double mean = _hourSum / _hourSamples;
-        _usual[_hour] = (float)(_known[_hour] > 0 ? _usual[_hour] + (HourRate * (mean - _usual[_hour])) : mean);
-        _known[_hour] = 1;
+        _usual[_hour] = (float)(IsKnown(_hour) ? _usual[_hour] + (HourRate * (mean - _usual[_hour])) : mean);
         _hourSum = 0;
         _hourSamples = 0;
     }
@@ -135,7 +157,7 @@ internal struct Rhythm
         int days = 0;
         for (int at = hour % Hours; at < HoursOfWeek; at += Hours)
         {
-            if (_known[at] > 0)
+            if (IsKnown(at))
             {
                 sum += _usual[at];
                 days++;
@@ -144,6 +166,8 @@ internal struct Rhythm
 
         return days > 0 ? sum / days : double.NaN;
     }
+
+    private readonly bool IsKnown(int hour) => !float.IsNaN(_usual[hour]);
 
     private static double Bounded(double error, double usual)
     {
@@ -176,12 +200,6 @@ internal struct Rhythm
             Drift += Math.Max(driftRate, first) * (remainder - Drift);
             _samples++;
         }
-    }
-
-    [InlineArray(HoursOfWeek)]
-    private struct WeekFlags
-    {
-        private byte _first;
     }
 
     [InlineArray(HoursOfWeek)]

@@ -22,9 +22,9 @@ internal sealed class SeriesDetector
     public const long SecondsOfWarmUp = 2 * 86_400;
 
     /// <summary>
-    /// The evidence that scores a half. Evidence is −log₁₀ of how often one as strange is to be expected in all that has been seen.
+    /// The evidence that scores a half: one as strange is to be expected in a hundred such histories.
     /// </summary>
-    private const double EvidenceOfHalf = 1.7;
+    private const double EvidenceOfHalf = 2;
 
     /// <summary>A mean absolute error is 0.8 of a standard deviation; three of them hold 98 of 100 normal samples.</summary>
     private const double ErrorsOfRange = 3;
@@ -92,9 +92,10 @@ internal sealed class SeriesDetector
 
         long samples = state.Samples;
         bool isWarmingUp = samples < SamplesOfWarmUp || unixSeconds - state.FirstSeconds < SecondsOfWarmUp;
-        Expectation expectation = samples == 0 ? new(value, 0, 0) : state.Rhythm.Expect(unixSeconds);
-        double evidence = Weigh(ref state, value, expectation, isWarmingUp, out bool isSilence);
-        evidence = state.Hold.News(state.Usual.Discount(unixSeconds, evidence));
+        Expectation expectation = samples == 0 ? new(value, 0, IsHourly: false) : state.Rhythm.Expect(unixSeconds);
+        (double plain, double rhythmic) = Weigh(ref state, value, expectation, isWarmingUp, out bool isSilence);
+        // Where the hours foretell the series, what they did not foretell is what counts.
+        double evidence = state.Hold.News(expectation.IsHourly ? rhythmic : state.Usual.Discount(unixSeconds, plain));
         state.Rhythm.Learn(unixSeconds, value, expectation, samples);
         bool isSame = value == state.Previous;
         state.Previous = value;
@@ -103,7 +104,8 @@ internal sealed class SeriesDetector
         double score = evidence / (evidence + EvidenceOfHalf);
         SampleKind kind =
             evidence == 0 || score < threshold ? SampleKind.Normal
-            : (value == 0 && expectation.Expected > 0) || (isSilence && isSame) ? SampleKind.Stopped
+            : (value == 0 && expectation.Expected > 0) || (isSilence && isSame && !expectation.IsHourly)
+                ? SampleKind.Stopped
             : value < expectation.Expected ? SampleKind.Drop
             : SampleKind.Spike;
         double half = ErrorsOfRange * expectation.Error;
@@ -118,8 +120,8 @@ internal sealed class SeriesDetector
         );
     }
 
-    /// <returns>The evidence of all views together, less what so many samples bring forth by chance.</returns>
-    private static double Weigh(
+    /// <returns>The evidence of the sample's looks and of its hour, each less what so many samples bring forth by chance.</returns>
+    private static (double Plain, double Rhythmic) Weigh(
         ref DetectorState state,
         double value,
         in Expectation expectation,
@@ -128,26 +130,36 @@ internal sealed class SeriesDetector
     )
     {
         bool fades = state.Samples > Tail.SamplesOfMemory;
-        double samples = Math.Min(state.Samples + 1, Tail.SamplesOfMemory);
         Span<double> strangeness = stackalloc double[Tails.Count];
         state.Views.Look(value, state.Samples, fades, strangeness);
-        double none = (1e-6 * Math.Abs(value)) + 1e-9;
-        strangeness[Views.Count] = Math.Abs(value - expectation.Expected) / (expectation.Error + none);
-        double sum = 0;
+        strangeness[Views.Count] = expectation.StrangenessOf(value);
+        strangeness[Views.Count + 1] = state.Rhythm.LeanWith(value, expectation);
+        double plain = 0;
+        double rhythmic = 0;
         double most = 0;
         isSilence = false;
         Span<Tail> tails = state.Tails.AsSpan();
         for (int view = 0; view < Tails.Count; view++)
         {
-            double one = isWarmingUp ? 0 : tails[view].EvidenceOf(strangeness[view], samples);
-            tails[view].Add(strangeness[view], fades);
-            // The hour's word counts as far as the hours have been right.
-            one *= view == Views.Count ? expectation.Skill : 1;
-            sum += one;
-            isSilence = one > most ? view == Silence : isSilence;
-            most = Math.Max(most, one);
+            double one = isWarmingUp ? 0 : tails[view].EvidenceOf(strangeness[view]);
+            if (view < Views.Count)
+            {
+                tails[view].Add(strangeness[view]);
+                plain += one;
+                isSilence = one > most ? view == Silence : isSilence;
+                most = Math.Max(most, one);
+            }
+            else if (expectation.IsHourly)
+            {
+                // What was not foretold before the hours were known says nothing of how well they foretell.
+                tails[view].Add(strangeness[view]);
+                rhythmic += one;
+            }
         }
 
-        return Math.Max(0, sum - Math.Log10(samples));
+        return (
+            Math.Max(0, plain - Math.Log10(tails[0].Samples)),
+            Math.Max(0, rhythmic - Math.Log10(tails[Views.Count].Samples))
+        );
     }
 }

@@ -21,17 +21,21 @@ internal struct Tail
     private const double IndexLeast = 0.05;
     private const float StrangenessMax = 1e30f;
 
-    private int _count;
+    private int _samples;
     private Greatest _greatest;
 
-    public readonly bool IsSound => _count is >= 0 and <= Kept;
+    /// <summary>How many are remembered, the one in question included.</summary>
+    public readonly double Samples => Math.Min(_samples + 1.0, SamplesOfMemory);
+
+    public readonly bool IsSound => _samples >= 0;
+
+    private readonly bool IsFull => _samples >= Kept;
 
     /// <summary>−log₁₀ of the probability of at least this strangeness; 0 within the ordinary.</summary>
     /// <param name="strangeness">Not negative.</param>
-    /// <param name="samples">How many have been seen.</param>
-    public readonly double EvidenceOf(double strangeness, double samples)
+    public readonly double EvidenceOf(double strangeness)
     {
-        if (_count < Kept)
+        if (!IsFull)
         {
             return 0;
         }
@@ -49,30 +53,24 @@ internal struct Tail
         }
 
         index = Math.Max(index / (Kept - 1), IndexLeast);
-        return Math.Min(BeyondMax, Math.Log10(strangeness / least) / index) + Math.Log10(samples / Kept);
+        return Math.Min(BeyondMax, Math.Log10(strangeness / least) / index) + Math.Log10(Samples / Kept);
     }
 
-    public void Add(double strangeness, bool fades)
+    public void Add(double strangeness)
     {
-        if (fades)
+        if (_samples >= SamplesOfMemory)
         {
-            for (int i = 0; i < _count; i++)
+            for (int i = 0; i < Kept; i++)
             {
                 _greatest[i] *= (float)(1 - (1 / SamplesOfMemory));
             }
         }
 
         float added = (float)Math.Min(strangeness, StrangenessMax);
-        int at;
-        if (_count < Kept)
-        {
-            at = _count++;
-        }
-        else if (added > _greatest[Kept - 1])
-        {
-            at = Kept - 1;
-        }
-        else
+        int at = Math.Min(_samples, Kept - 1);
+        bool isGreater = !IsFull || added > _greatest[at];
+        _samples = Math.Min(_samples + 1, int.MaxValue - 1);
+        if (!isGreater)
         {
             return;
         }
