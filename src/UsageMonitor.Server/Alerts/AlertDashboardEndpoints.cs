@@ -1,6 +1,5 @@
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Platform;
-using UsageMonitor.Server.Policies;
 
 namespace UsageMonitor.Server.Alerts;
 

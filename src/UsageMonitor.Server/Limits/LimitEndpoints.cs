@@ -1,7 +1,6 @@
 using System.Globalization;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Platform;
-using UsageMonitor.Server.Policies;
 
 namespace UsageMonitor.Server.Limits;
 

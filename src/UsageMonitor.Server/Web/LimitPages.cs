@@ -3,7 +3,6 @@ using Microsoft.AspNetCore.Mvc;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
-using UsageMonitor.Server.Policies;
 using UsageMonitor.Server.Web.Components;
 
 namespace UsageMonitor.Server.Web;

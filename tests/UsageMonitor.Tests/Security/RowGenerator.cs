@@ -26,8 +26,6 @@ internal sealed partial class RowGenerator
         ["policies.document"] = Document,
         ["policy_versions.document"] = Document,
         ["identity_providers.role_mapping"] = "'[]'",
-        // Either of a percentage or of a number.
-        ["usage_alerts.threshold_pct"] = "80",
         // Exactly one threshold.
         ["usage_alerts.threshold_pct"] = "80",
         ["usage_alerts.threshold_value"] = "NULL::bigint",

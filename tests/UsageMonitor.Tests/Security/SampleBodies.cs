@@ -129,7 +129,6 @@ internal static partial class SampleBodies
         // Anomalies.
         ["POST /v1/dashboard/anomalies/{anomalyId:guid}/feedback"] = new("""{"isExpected":false}""", "anomaly_id"),
         ["POST /anomalies/{anomalyId:guid}/feedback"] = new("""{"isExpected":"false"}""", "anomaly_id"),
-        ["GET /v1/dashboard/features/{featureName}/expected"] = new(null, "any:user_id"),
         // Alerts and webhooks.
         ["POST /v1/admin/alerts"] = new(
             """{"featureName":"login","thresholdPct":80,"windowType":"DAILY","notification":"WEBHOOK","recipients":["{{webhook_id}}"]}"""
