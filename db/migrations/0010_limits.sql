@@ -129,6 +129,7 @@ CREATE TABLE usage_reservations (
     PRIMARY KEY (enterprise_id, reservation_id)
 );
 CREATE INDEX usage_reservations_held ON usage_reservations (enterprise_id, expires_at) WHERE state = 'HELD';
+CREATE INDEX usage_reservations_committed ON usage_reservations (enterprise_id, ended_at) WHERE state = 'COMMITTED';
 
 ------------------------------------------------------------------------------------------------ what was refused
 

@@ -36,7 +36,7 @@ internal sealed partial class LimitCounters(
     Database database,
     TimeProvider time,
     ILogger<LimitCounters> logger
-)
+) : IDisposable
 {
     /// <summary>Uses of one run of the script, which lets nobody else count meanwhile.</summary>
     public const int UsesOfOneScript = 400;
@@ -44,10 +44,13 @@ internal sealed partial class LimitCounters(
     /// <summary>Every instance knows a limit a second after it was made; what others admitted until then is counted after this.</summary>
     public static readonly TimeSpan SettledAfter = TimeSpan.FromSeconds(2);
 
+    /// <summary>Loads at once.</summary>
+    private const int LoadsMax = 4;
     private const int AttemptsMax = 12;
     private const int TurnMilliseconds = 5_000;
     private const int WaitMilliseconds = 25;
 
+    private readonly SemaphoreSlim _loading = new(LoadsMax);
     private readonly ConcurrentDictionary<Guid, CounterState> _states = new();
     private readonly ConcurrentDictionary<Guid, Lazy<Task<CounterState?>>> _beginnings = new();
 
@@ -167,6 +170,8 @@ internal sealed partial class LimitCounters(
             ? BeginAsync(enterprise, fence)
             : Task.CompletedTask;
 
+    public void Dispose() => _loading.Dispose();
+
     // An answer that is not there: nobody need wait for it, whoever admits next finds it.
     private void DoubtIf(bool isDoubtful, EnterpriseInfo enterprise, CounterState state)
     {
@@ -220,6 +225,7 @@ internal sealed partial class LimitCounters(
             : state;
     }
 
+    // A few at a time: a load holds two connections, and many who miss the same counter need it loaded once.
     private async Task LoadAsync(
         AdmissionPlan plan,
         CounterState state,
@@ -227,9 +233,24 @@ internal sealed partial class LimitCounters(
         CancellationToken cancellationToken
     )
     {
-        DateTimeOffset now = time.GetUtcNow();
-        long[] counts = await stored.ReadAsync(plan, places, now, cancellationToken);
-        await store.LoadAsync(plan, state, [.. places.Select((place, i) => (place, counts[i]))], now);
+        await _loading.WaitAsync(cancellationToken);
+        try
+        {
+            (_, CounterState? kept, long?[] used) = await store.ReadAsync(plan, state);
+            int[] missing = kept == state ? [.. places.Where(place => used[place] is null)] : [];
+            if (missing.Length == 0)
+            {
+                return;
+            }
+
+            DateTimeOffset now = time.GetUtcNow();
+            long[] counts = await stored.ReadAsync(plan, missing, now, cancellationToken);
+            await store.LoadAsync(plan, state, [.. missing.Select((place, i) => (place, counts[i]))], now);
+        }
+        finally
+        {
+            _loading.Release();
+        }
     }
 
     /// <summary>Raises the fence and begins to count anew, unless somebody has since <paramref name="fence"/>.</summary>
