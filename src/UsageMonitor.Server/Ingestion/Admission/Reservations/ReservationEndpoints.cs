@@ -376,7 +376,13 @@ internal static class ReservationEndpoints
                     cancellationToken
                 );
                 DateTime now = time.GetUtcNow().UtcDateTime;
-                await ReservationStore.ReleaseAsync(own, enterprise.EnterpriseId, reservationId, now, cancellationToken);
+                await ReservationStore.ReleaseAsync(
+                    own,
+                    enterprise.EnterpriseId,
+                    reservationId,
+                    now,
+                    cancellationToken
+                );
                 await own.CommitAsync(cancellationToken);
             }
         }
@@ -410,8 +416,10 @@ internal static class ReservationEndpoints
     private static string? WhatIsWrong(ReserveRequest request) =>
         Fault(request.UserId, EventText.UserIdCharactersMax) is { } user ? $"userId: {user}."
         : Fault(request.FeatureName, EventText.NameCharactersMax) is { } feature ? $"featureName: {feature}."
-        : request.EventType is { } type && Fault(type, EventText.NameCharactersMax) is { } fault ? $"eventType: {fault}."
-        : request.ExpiresInSeconds is < 1 or > ExpiresInSecondsMax ? $"expiresInSeconds: must be 1 to {ExpiresInSecondsMax}."
+        : request.EventType is { } type && Fault(type, EventText.NameCharactersMax) is { } fault
+            ? $"eventType: {fault}."
+        : request.ExpiresInSeconds is < 1 or > ExpiresInSecondsMax
+            ? $"expiresInSeconds: must be 1 to {ExpiresInSecondsMax}."
         : null;
 
     private static string? Fault(string? text, int charactersMax) =>

@@ -75,8 +75,12 @@ internal sealed partial class ReservationSweep(
 
         await using var command = new NpgsqlCommand(Release, connection, transaction);
         command.Parameters.Add(new NpgsqlParameter<DateTime> { TypedValue = now });
-        command.Parameters.Add(new NpgsqlParameter<Guid[]> { TypedValue = [.. released.Select(one => one.EnterpriseId)] });
-        command.Parameters.Add(new NpgsqlParameter<Guid[]> { TypedValue = [.. released.Select(one => one.ReservationId)] });
+        command.Parameters.Add(
+            new NpgsqlParameter<Guid[]> { TypedValue = [.. released.Select(one => one.EnterpriseId)] }
+        );
+        command.Parameters.Add(
+            new NpgsqlParameter<Guid[]> { TypedValue = [.. released.Select(one => one.ReservationId)] }
+        );
         await command.ExecuteNonQueryAsync(cancellationToken);
         await transaction.CommitAsync(cancellationToken);
         return released.Count;

@@ -10,12 +10,7 @@ namespace UsageMonitor.Server.Ingestion.Admission.Reservations;
 /// <param name="Verdict">Null: there was nothing to count on, or it could not be counted.</param>
 /// <param name="IsHeld">The row is there.</param>
 /// <param name="IsUncounted">It could not be counted.</param>
-internal readonly record struct ReserveOutcome(
-    AdmissionPlan Plan,
-    UseVerdict? Verdict,
-    bool IsHeld,
-    bool IsUncounted
-);
+internal readonly record struct ReserveOutcome(AdmissionPlan Plan, UseVerdict? Verdict, bool IsHeld, bool IsUncounted);
 
 /// <summary>Holds uses and gives them back.</summary>
 /// <remarks>
@@ -26,7 +21,13 @@ internal readonly record struct ReserveOutcome(
 /// <para>A committed row counts for <see cref="CounterBase.CommitTimeMax"/>, within which its event reaches the log or never does.
 /// That is why the event needs no admission of its own, and no fence.</para>
 /// </remarks>
-internal sealed class Reserving(LimitSets limits, LimitCounters counters, IEventLog log, Database database, TimeProvider time)
+internal sealed class Reserving(
+    LimitSets limits,
+    LimitCounters counters,
+    IEventLog log,
+    Database database,
+    TimeProvider time
+)
 {
     /// <summary>How often the counters may prove worthless between counting and making the row.</summary>
     private const int AttemptsMax = 8;
@@ -94,8 +95,7 @@ internal sealed class Reserving(LimitSets limits, LimitCounters counters, IEvent
     )
     {
         AdmissionPlan plan = await PlanAsync(enterprise, reservation, cancellationToken);
-        return plan.Uses.Count == 0
-            || await counters.ReleaseAsync(plan, reservation.ReservationId, cancellationToken);
+        return plan.Uses.Count == 0 || await counters.ReleaseAsync(plan, reservation.ReservationId, cancellationToken);
     }
 
     private async Task<AdmissionPlan> PlanAsync(
