@@ -10,6 +10,7 @@ using UsageMonitor.Server.Identity.SecondFactors;
 using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Ingestion.Admission;
+using UsageMonitor.Server.Ingestion.Admission.Reservations;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Policies;
 using UsageMonitor.Server.Processing;
@@ -51,6 +52,7 @@ internal static class Roles
             {
                 app.MapIngestion();
                 app.MapCheckEndpoint();
+                app.MapReservations();
                 app.MapPipelineHealth();
             },
             Paths = ["/v1/usage", "/health/pipeline"],

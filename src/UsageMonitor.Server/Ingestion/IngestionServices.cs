@@ -1,5 +1,6 @@
 using Microsoft.AspNetCore.Mvc;
 using UsageMonitor.Server.Ingestion.Admission;
+using UsageMonitor.Server.Ingestion.Admission.Reservations;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Ingestion;
@@ -15,6 +16,9 @@ internal static class IngestionServices
             .AddSingleton<CounterStore>()
             .AddSingleton<LimitCounters>()
             .AddSingleton<EventAdmission>()
+            .AddSingleton<Reserving>()
+            .AddSingleton<ReservationSweep>()
+            .AddHostedService(provider => provider.GetRequiredService<ReservationSweep>())
             .AddSingleton<GroupCommit>()
             .AddHostedService(provider => provider.GetRequiredService<GroupCommit>());
 

@@ -24,9 +24,10 @@ internal sealed class CounterBase(Database database, LogTail tail)
 
     private const string ReadPosition = "SELECT segment_offset FROM log_positions WHERE log_partition = $1";
 
+    // What is held counts until it was given back, expired or not: between the two it is still on the counters.
     private const string ReadReservations = """
         SELECT reservation_id, user_id, feature_name, created_at FROM usage_reservations
-         WHERE enterprise_id = $1 AND (state = 'HELD' AND expires_at > $2 OR state = 'COMMITTED' AND ended_at > $2 - $3)
+         WHERE enterprise_id = $1 AND (state = 'HELD' OR state = 'COMMITTED' AND ended_at > $2 - $3)
         """;
 
     // Of the windows since which processing counts a meter, all of its usage is in limit_usage.

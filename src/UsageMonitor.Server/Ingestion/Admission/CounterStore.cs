@@ -53,6 +53,19 @@ internal sealed record CounterAnswer(
     public static readonly CounterAnswer Away = new(CounterAnswerKind.Away);
 }
 
+/// <summary>What came of giving back.</summary>
+internal enum ReleaseKind
+{
+    /// <summary>Redis did not answer.</summary>
+    Away,
+
+    /// <summary>Redis has no counters of the enterprise, or of another fence.</summary>
+    OtherState,
+
+    /// <summary>Given back, now or before.</summary>
+    Done,
+}
+
 /// <summary>What became of a use.</summary>
 /// <param name="RefusedBy">Which of its limits refused it, from 0; negative: admitted.</param>
 /// <param name="Used">Of that limit, before the use.</param>
@@ -147,7 +160,8 @@ internal sealed class CounterStore(RedisCalls redis)
         """;
 
     private const string ReleaseScript = """
-        if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('DEL', KEYS[2]) == 0 then return 0 end
+        if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+        if redis.call('DEL', KEYS[2]) == 0 then return 0 end
         redis.call('ZREM', KEYS[3], ARGV[2])
         for i = 4, #KEYS do
             if tonumber(redis.call('GET', KEYS[i]) or '0') > 0 then redis.call('DECR', KEYS[i]) end
@@ -383,7 +397,7 @@ internal sealed class CounterStore(RedisCalls redis)
             .AsTask();
 
     /// <summary>Gives back what a use has taken, once.</summary>
-    public async ValueTask ReleaseAsync(AdmissionPlan plan, CounterState state, Guid useId)
+    public async ValueTask<ReleaseKind> ReleaseAsync(AdmissionPlan plan, CounterState state, Guid useId)
     {
         Guid enterpriseId = plan.Enterprise.EnterpriseId;
         RedisKey[] keys =
@@ -393,10 +407,16 @@ internal sealed class CounterStore(RedisCalls redis)
             OpenKey(enterpriseId, state.Fence),
             .. plan.Counters.Select(counter => CounterKey(enterpriseId, state.Fence, counter)),
         ];
-        await redis.AskAsync(
+        RedisAnswer<RedisResult> answer = await redis.AskAsync(
             database => database.ScriptEvaluateAsync(ReleaseScript, keys, [state.ToString(), useId.ToString("N")]),
             RedisCalls.CallTimeMax
         );
+        if (!answer.TryGet(out RedisResult? result))
+        {
+            return ReleaseKind.Away;
+        }
+
+        return (int)result < 0 ? ReleaseKind.OtherState : ReleaseKind.Done;
     }
 
     /// <summary>One instance at a time begins anew; the others see what it did. A courtesy: fences make it right without.</summary>

@@ -156,12 +156,27 @@ internal sealed partial class LimitCounters(
         store.Confirm(enterpriseId, fence, useIds);
 
     /// <summary>Gives back what a use has taken.</summary>
-    public async Task ReleaseAsync(AdmissionPlan plan, Guid useId, CancellationToken cancellationToken)
+    /// <returns>False: it was not given back, because Redis is away.</returns>
+    public async Task<bool> ReleaseAsync(AdmissionPlan plan, Guid useId, CancellationToken cancellationToken)
     {
-        if (await FindStateAsync(plan, cancellationToken) is { } state)
+        for (int attempt = 0; attempt < AttemptsMax; attempt++)
         {
-            await store.ReleaseAsync(plan, state, useId);
+            if (await FindStateAsync(plan, cancellationToken) is not { } state)
+            {
+                return false;
+            }
+
+            ReleaseKind released = await store.ReleaseAsync(plan, state, useId);
+            if (released != ReleaseKind.OtherState)
+            {
+                return released == ReleaseKind.Done;
+            }
+
+            // Another instance has begun anew meanwhile: what is cached here is not worth anything.
+            Forget(plan.Enterprise.EnterpriseId, null);
         }
+
+        return false;
     }
 
     /// <summary>The log refused an append: the counters are not worth anything any more.</summary>
