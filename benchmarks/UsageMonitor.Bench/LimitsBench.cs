@@ -73,7 +73,10 @@ internal sealed class LimitsBench(Options options, string program, string dataFo
         {
             // Who goes first alternates: the store grows meanwhile.
             bool isPlainFirst = round % 2 == 1;
-            ThroughputRound first = await throughput.SendBatchesAsync(isPlainFirst ? plain : counted, new Random(round));
+            ThroughputRound first = await throughput.SendBatchesAsync(
+                isPlainFirst ? plain : counted,
+                new Random(round)
+            );
             ThroughputRound second = await throughput.SendBatchesAsync(
                 isPlainFirst ? counted : plain,
                 new Random(round)

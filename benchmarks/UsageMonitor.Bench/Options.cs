@@ -47,6 +47,7 @@ internal sealed record Options
 
     /// <summary>Usage limits, at ingestion and asked in advance.</summary>
     public const string Limits = "limits";
+
     /// <summary>What the anomaly detector finds.</summary>
     public const string Anomaly = "anomaly";
 

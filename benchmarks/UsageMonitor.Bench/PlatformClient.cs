@@ -67,13 +67,7 @@ internal sealed class PlatformClient(int port, Func<string> tail) : IDisposable
     }
 
     /// <summary>Makes a BLOCK limit.</summary>
-    public async Task LimitAsync(
-        BenchEnterprise enterprise,
-        string feature,
-        string scope,
-        long value,
-        string window
-    ) =>
+    public async Task LimitAsync(BenchEnterprise enterprise, string feature, string scope, long value, string window) =>
         await SendAsync<System.Text.Json.JsonElement>(
             HttpMethod.Post,
             "/v1/admin/usage/limits",

@@ -100,7 +100,13 @@ internal sealed class SeriesFeed(
     }
 
     /// <summary>What the same hours of the last weeks had is no anomaly, and an hour without what they always had is silence.</summary>
-    private SampleVerdict Weigh(SeriesProfile profile, DateTime hour, long events, SampleVerdict verdict, bool inSilence)
+    private SampleVerdict Weigh(
+        SeriesProfile profile,
+        DateTime hour,
+        long events,
+        SampleVerdict verdict,
+        bool inSilence
+    )
     {
         int place = HourOfWeek(hour);
         double least = profile.LeastOf(place);
@@ -110,8 +116,9 @@ internal sealed class SeriesFeed(
         }
 
         bool isUsual =
-            verdict.Kind == SampleKind.Spike ? !(events > ClearlyMore * profile.MostOf(place))
-            : verdict.Kind == SampleKind.Drop && !(events < ClearlyLess * least);
+            verdict.Kind == SampleKind.Spike
+                ? !(events > ClearlyMore * profile.MostOf(place))
+                : verdict.Kind == SampleKind.Drop && !(events < ClearlyLess * least);
         return isUsual ? verdict with { Kind = SampleKind.Normal } : verdict;
     }
 

@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Ingestion;
-using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Limits;
+using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Processing;
 

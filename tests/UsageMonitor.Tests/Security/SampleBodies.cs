@@ -85,6 +85,11 @@ internal static partial class SampleBodies
             """{"userId":"{{any:user_id}}","featureName":"login","eventId":"{{any:event_id}}"}"""
         ),
         ["POST /v1/usage/check"] = new("""{"checks":[{"userId":"{{any:user_id}}","featureName":"login"}]}"""),
+        ["POST /v1/usage/reservations"] = new("""{"userId":"{{any:user_id}}","featureName":"login"}"""),
+        ["POST /v1/usage/reservations/{reservationId:guid}/commit"] = new("{}", "reservation_id")
+        {
+            OwnFails = "the generated one has expired",
+        },
         ["GET /v1/dashboard/users/{userId}/analytics"] = new(null, "user_id")
         {
             OwnFails = "nobody has used anything yet",

@@ -56,8 +56,7 @@ internal static class MeterHistory
             command.Parameters.Add(
                 new NpgsqlParameter<Guid[]>
                 {
-                    TypedValue =
-                        meter.Scope == LimitScope.User ? [counter.SubjectId] : [.. limits.HoldersOf(meter)],
+                    TypedValue = meter.Scope == LimitScope.User ? [counter.SubjectId] : [.. limits.HoldersOf(meter)],
                 }
             );
         }

@@ -30,6 +30,8 @@ internal static class ReservationEndpoints
             .Produces<ReserveResponse>(201)
             .Produces<CheckResponse>(403)
             .Produces<CheckResponse>(429)
+            .ProducesProblem(403)
+            .ProducesProblem(429)
             .ProducesProblem(400)
             .ProducesProblem(503);
         group
