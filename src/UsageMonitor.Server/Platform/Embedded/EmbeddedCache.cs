@@ -74,8 +74,8 @@ internal sealed class EmbeddedCache : IDisposable
             "Password",
             "--password",
             password,
-            "--memory",
-            "64m",
+            "--memory", // beyond it the oldest are forgotten, and counters of limits must not be
+            "256m",
             "--page",
             "1m",
             "--index",

@@ -22,7 +22,10 @@ public sealed class GroupTests(ServerFixture fixture) : IClassFixture<ServerFixt
         Assert.Equal([], await tester.PermissionsAsync(token));
 
         Assert.Equal(HttpStatusCode.NoContent, await tester.StatusAsync(HttpMethod.Put, member, tester.Admin));
-        Assert.Equal([Permissions.DecisionsRead, Permissions.UsageRead], await tester.PermissionsAsync(token));
+        Assert.Equal(
+            RolePermissions.BuiltIn[RolePermissions.Analyst].Order(StringComparer.Ordinal),
+            await tester.PermissionsAsync(token)
+        );
 
         GroupSummary changed = await tester.SendAsync<GroupSummary>(
             HttpMethod.Put,

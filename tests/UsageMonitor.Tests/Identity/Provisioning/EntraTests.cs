@@ -2,7 +2,6 @@ using System.Net;
 using System.Text.Json;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Identity;
-using UsageMonitor.Server.Platform;
 using UsageMonitor.Tests.Fixtures;
 using Xunit;
 
@@ -156,7 +155,10 @@ public sealed class EntraTests(ServerFixture fixture) : IClassFixture<ServerFixt
             204,
             $$"""{"op": "Add", "path": "members", "value": [{"$ref": null, "value": "{{person}}"}, {"value": "{{other}}"}]}"""
         );
-        Assert.Equal([Permissions.DecisionsRead, Permissions.UsageRead], await entra.Tester.PermissionsAsync(token));
+        Assert.Equal(
+            RolePermissions.BuiltIn[RolePermissions.Analyst].Order(StringComparer.Ordinal),
+            await entra.Tester.PermissionsAsync(token)
+        );
         Assert.Equal([group], (await entra.FindAsync("Groups", $"id eq \"{group}\" and members eq \"{person}\"")).Ids);
 
         JsonElement without = await entra.SendAsync("GET", $"/Groups/{group}?excludedAttributes=members", null, 200);

@@ -1,7 +1,6 @@
 using CsCheck;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Identity;
-using UsageMonitor.Server.Platform;
 using UsageMonitor.Tests.Fixtures;
 using Xunit;
 
@@ -186,7 +185,7 @@ public sealed class ScimAccessPropertyTests(ServerFixture fixture) : IClassFixtu
         IReadOnlyList<string>? permissions = await scim.Tester.PermissionsAsync(token);
         string[]? expected =
             !person.HasAccess ? null
-            : person.IsMember ? [Permissions.DecisionsRead, Permissions.UsageRead]
+            : person.IsMember ? [.. RolePermissions.BuiltIn[RolePermissions.Analyst].Order(StringComparer.Ordinal)]
             : [];
         Assert.True(
             permissions is null == expected is null && (expected ?? []).SequenceEqual(permissions ?? []),
