@@ -32,6 +32,7 @@ internal static class ViolationEndpoints
             .Produces<ResolveViolationsResponse>()
             .ProducesProblem(400)
             .ProducesProblem(404)
+            .ProducesProblem(404)
             .ProducesProblem(409)
             .RequirePermission(Permissions.ViolationsWrite);
         violations
@@ -40,6 +41,7 @@ internal static class ViolationEndpoints
             .WithSummary("Resolves up to 100 violations for one reason, and says what became of each")
             .Produces<ResolveViolationsResponse>()
             .ProducesProblem(400)
+            .ProducesProblem(404)
             .RequirePermission(Permissions.ViolationsWrite);
         routes
             .MapGet("/v1/dashboard/users/exceeded-limits", ListUsersAsync)
@@ -163,9 +165,25 @@ internal static class ViolationEndpoints
         Database database,
         TimeProvider time,
         CancellationToken cancellationToken
-    ) =>
-        body.Problem
-        ?? await SettleAsync(body.Value.Ids, body.Value.Reason, context, database, time, cancellationToken);
+    )
+    {
+        if (body.Problem is { } problem)
+        {
+            return problem;
+        }
+
+        IResult answer = await SettleAsync(
+            body.Value.Ids,
+            body.Value.Reason,
+            context,
+            database,
+            time,
+            cancellationToken
+        );
+        return answer is IValueHttpResult { Value: ResolveViolationsResponse { Resolved: [], AlreadyResolved: [] } }
+            ? Problems.Problem(404, "not_found", "Your enterprise has none of these violations.")
+            : answer;
+    }
 
     /// <summary>Resolves violations for one reason: all of them, or none when something is wrong with the request.</summary>
     public static async Task<IResult> SettleAsync(
