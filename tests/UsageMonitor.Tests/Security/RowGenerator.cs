@@ -31,6 +31,9 @@ internal sealed partial class RowGenerator
         // Nothing that the background would go on with while a test looks.
         ["alert_events.window_end"] = "'2126-03-10 12:00:00Z'",
         ["usage_reservations.state"] = "'RELEASED'",
+        ["alert_deliveries.next_attempt_at"] = "NULL::timestamptz",
+        ["anomaly_positions.next_look_at"] = "'2126-03-10 12:00:00Z'",
+        ["limit_usage.window_end"] = "'2126-03-10 12:00:00Z'",
         // Exactly one threshold.
         ["usage_alerts.threshold_pct"] = "80",
         ["usage_alerts.threshold_value"] = "NULL::bigint",
