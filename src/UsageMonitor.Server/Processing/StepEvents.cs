@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Ingestion;
+using UsageMonitor.Server.Ingestion.Admission;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
 
@@ -170,7 +171,7 @@ internal sealed class StepEnterprise(EnterpriseInfo enterprise, LocalTime local)
 internal sealed class StepEvents
 {
     /// <summary>Two events of an enterprise with one id are the same event when their times are no further apart than this.</summary>
-    public static readonly TimeSpan DeduplicationWindow = TimeSpan.FromDays(32);
+    public static readonly TimeSpan DeduplicationWindow = StoredEvents.DeduplicationWindow;
 
     private StepEvents(IReadOnlyList<Segment> segments) => Segments = segments;
 

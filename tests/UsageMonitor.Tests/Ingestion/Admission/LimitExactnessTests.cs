@@ -2,9 +2,11 @@ using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Http.Json;
 using System.Text.Json;
+using Microsoft.Extensions.DependencyInjection;
 using Npgsql;
 using StackExchange.Redis;
 using UsageMonitor.Contracts;
+using UsageMonitor.Server.Limits;
 using UsageMonitor.Tests.Fixtures;
 using Xunit;
 
@@ -116,7 +118,16 @@ public sealed class LimitExactnessTests(Engines engines)
             }
 
             await ExecuteAsync("UPDATE identity_version SET version = version + 1");
-            await Task.Delay(1_100, Cancelled); // as long as every instance may take to notice
+            foreach (RunningServer server in _servers)
+            {
+                LimitSets sets = server.Services.GetRequiredService<LimitSets>();
+                await Eventually.TrueAsync(
+                    async () =>
+                        (await sets.FindAsync(_acme.EnterpriseId, Cancelled)).Limits.Count
+                        == limits.Length * windows.Length,
+                    "every instance knows the limits"
+                );
+            }
         }
 
         /// <summary>Every id is asked for until it is admitted or refused for good; some by several clients, some again afterwards.</summary>

@@ -1,7 +1,9 @@
 using System.Net;
 using System.Net.Http.Json;
+using Microsoft.Extensions.DependencyInjection;
 using Npgsql;
 using UsageMonitor.Contracts;
+using UsageMonitor.Server.Limits;
 using UsageMonitor.Tests.Fixtures;
 using Xunit;
 
@@ -121,7 +123,11 @@ public sealed class ReservationTests(ServerFixture fixture) : IClassFixture<Serv
             connection
         );
         await command.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
-        await Task.Delay(1_100, TestContext.Current.CancellationToken); // as long as the instance may take to notice
+        LimitSets sets = _server.Services.GetRequiredService<LimitSets>();
+        await Eventually.TrueAsync(
+            async () => (await sets.FindAsync(acme.EnterpriseId, TestContext.Current.CancellationToken)).HasBlocking,
+            "the instance knows the limit"
+        );
         return acme;
     }
 }
