@@ -3,11 +3,15 @@ using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Ingestion.Admission;
 
+/// <summary>The counters of all subjects of a meter in a window.</summary>
+internal readonly record struct CounterGroup(LimitMeter Meter, WindowSpan Window);
+
 /// <summary>A count that a limit is held against: of a meter, for a subject, in a window.</summary>
+/// <param name="Group">Its group's place in <see cref="AdmissionPlan.Groups"/>.</param>
 /// <param name="Meter">What is counted.</param>
 /// <param name="SubjectId">The user, or the nil UUID.</param>
 /// <param name="Window">When.</param>
-internal readonly record struct Counter(LimitMeter Meter, Guid SubjectId, WindowSpan Window);
+internal readonly record struct Counter(int Group, LimitMeter Meter, Guid SubjectId, WindowSpan Window);
 
 /// <summary>One use that must find room.</summary>
 /// <param name="Index">Its place in what was asked.</param>
@@ -23,7 +27,8 @@ internal readonly record struct PlannedLimit(int Counter, StoredLimit Limit);
 /// <summary>Which counters some uses must find room on. Uses that no BLOCK limit is about are not in it.</summary>
 internal sealed class AdmissionPlan(EnterpriseInfo enterprise, LimitSet limits)
 {
-    private readonly Dictionary<(Guid Meter, Guid Subject, DateTime Window), int> _places = [];
+    private readonly Dictionary<(int Group, Guid Subject), int> _places = [];
+    private readonly Dictionary<(Guid Meter, DateTime Window), int> _groups = [];
     private readonly WindowSpan[] _lastWindows = new WindowSpan[3];
     private LocalTime? _local;
 
@@ -37,6 +42,8 @@ internal sealed class AdmissionPlan(EnterpriseInfo enterprise, LimitSet limits)
     public List<PlannedLimit> Limits { get; } = [];
 
     public List<Counter> Counters { get; } = [];
+
+    public List<CounterGroup> Groups { get; } = [];
 
     /// <summary>Plans a use; one without BLOCK limits costs a look into a dictionary.</summary>
     public void Add(int index, Guid useId, Guid userId, string feature, long timestampMicroseconds)
@@ -84,10 +91,16 @@ internal sealed class AdmissionPlan(EnterpriseInfo enterprise, LimitSet limits)
             window = WindowSpan.Of(meter.Window, _local ??= new LocalTime(Enterprise.TimeZone), at);
         }
 
-        if (!_places.TryGetValue((meter.MeterId, subjectId, window.Start), out int place))
+        if (!_groups.TryGetValue((meter.MeterId, window.Start), out int group))
         {
-            _places[(meter.MeterId, subjectId, window.Start)] = place = Counters.Count;
-            Counters.Add(new Counter(meter, subjectId, window));
+            _groups[(meter.MeterId, window.Start)] = group = Groups.Count;
+            Groups.Add(new CounterGroup(meter, window));
+        }
+
+        if (!_places.TryGetValue((group, subjectId), out int place))
+        {
+            _places[(group, subjectId)] = place = Counters.Count;
+            Counters.Add(new Counter(group, meter, subjectId, window));
         }
 
         return place;

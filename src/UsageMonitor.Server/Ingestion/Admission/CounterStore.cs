@@ -4,85 +4,18 @@ using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Ingestion.Admission;
 
-/// <summary>What the counters of an enterprise in Redis are worth.</summary>
-/// <param name="Fence">The log's fence that they were begun under; they are good for as long as it stands.</param>
-/// <param name="BuiltAt">When they were begun. A counter that is missing of a window that began later is zero.</param>
-internal readonly record struct CounterState(long Fence, DateTimeOffset BuiltAt)
-{
-    public override string ToString() =>
-        string.Create(CultureInfo.InvariantCulture, $"{Fence}:{BuiltAt.ToUnixTimeMilliseconds()}");
-
-    public static CounterState? Parse(string? text) =>
-        text?.Split(':') is [var fence, var builtAt]
-            ? new CounterState(
-                long.Parse(fence, CultureInfo.InvariantCulture),
-                DateTimeOffset.FromUnixTimeMilliseconds(long.Parse(builtAt, CultureInfo.InvariantCulture))
-            )
-            : null;
-}
-
-/// <summary>What the script says of a request.</summary>
-internal enum CounterAnswerKind
-{
-    /// <summary>Redis did not answer.</summary>
-    Away,
-
-    /// <summary>Redis has no counters of the enterprise, or of another fence.</summary>
-    OtherState,
-
-    /// <summary>Some counters must be loaded first; nothing was counted.</summary>
-    Missing,
-
-    /// <summary>All uses were admitted or refused.</summary>
-    Done,
-}
-
-/// <param name="Kind">What follows.</param>
-/// <param name="State">Of <see cref="CounterAnswerKind.OtherState"/>: what Redis has, or null for nothing.</param>
-/// <param name="Places">Of <see cref="CounterAnswerKind.Missing"/>: the counters' places.</param>
-/// <param name="Verdicts">Of <see cref="CounterAnswerKind.Done"/>: one a use.</param>
-/// <param name="IsDoubtful">Something admitted long ago was never confirmed: the counters may be too high.</param>
-internal sealed record CounterAnswer(
-    CounterAnswerKind Kind,
-    CounterState? State = null,
-    int[]? Places = null,
-    UseVerdict[]? Verdicts = null,
-    bool IsDoubtful = false
-)
-{
-    public static readonly CounterAnswer Away = new(CounterAnswerKind.Away);
-}
-
-/// <summary>What came of giving back.</summary>
-internal enum ReleaseKind
-{
-    /// <summary>Redis did not answer.</summary>
-    Away,
-
-    /// <summary>Redis has no counters of the enterprise, or of another fence.</summary>
-    OtherState,
-
-    /// <summary>Given back, now or before.</summary>
-    Done,
-}
-
-/// <summary>What became of a use.</summary>
-/// <param name="RefusedBy">Which of its limits refused it, from 0; negative: admitted.</param>
-/// <param name="Used">Of that limit, before the use.</param>
-internal readonly record struct UseVerdict(int RefusedBy, long Used)
-{
-    public static readonly UseVerdict Admitted = new(-1, 0);
-
-    public bool IsAdmitted => RefusedBy < 0;
-}
-
 /// <summary>
 /// The counters in Redis: <c>lim:{enterprise}</c> says what they are worth, everything else has the fence in its name, so that
 /// what an older fence left behind is never read again.
 /// </summary>
+/// <remarks>
+/// The counters of a meter in a window are one hash, a field for each subject. The ids of admitted uses are sets, a new one
+/// every <see cref="IdsKeptMinutes"/>: an id is looked for in the present one, in the one before, and in the one after, since
+/// clocks of instances differ.
+/// </remarks>
 internal sealed class CounterStore(RedisCalls redis)
 {
-    /// <summary>An admitted use's id is remembered for as long; retries that come later are looked up in the store.</summary>
+    /// <summary>An admitted use's id is remembered for at least as long; retries that come later are looked up in the store.</summary>
     public const int IdsKeptMinutes = 15;
 
     /// <summary>Late events count on windows that are over; until then a counter is kept beyond its window's end.</summary>
@@ -91,89 +24,9 @@ internal sealed class CounterStore(RedisCalls redis)
     /// <summary>An append takes seconds at most; what was not confirmed for as long is in doubt.</summary>
     public const int UnconfirmedSecondsMax = 60;
 
-    // All or nothing for each use, in the order asked. The script is one step: nobody sees a counter between two of its lines.
-    private const string AdmitScript = """
-        local state = redis.call('GET', KEYS[1])
-        if state ~= ARGV[1] then return { 'state', state or '' } end
-        local n, c = tonumber(ARGV[5]), tonumber(ARGV[6])
-        local used, missing = {}, { 'missing' }
-        for i = 1, c do
-            local kept = redis.call('GET', KEYS[2 + n + i])
-            if kept then
-                used[i] = tonumber(kept)
-            elseif ARGV[5 + 2 * i + 1] == '1' then
-                used[i] = 0
-            else
-                missing[#missing + 1] = i - 1
-            end
-        end
-        if #missing > 1 then return missing end
-        local at = 6 + 2 * c
-        local changed = {}
-        local doubtful = redis.call('ZCOUNT', KEYS[2], '-inf', ARGV[3]) > 0 and 1 or 0
-        local answer = { 'done', doubtful }
-        for e = 1, n do
-            local k = tonumber(ARGV[at + 2])
-            local refused, held = -1, 0
-            if redis.call('EXISTS', KEYS[2 + e]) == 0 then
-                for j = 1, k do
-                    local counter, limit = tonumber(ARGV[at + 1 + 2 * j]), tonumber(ARGV[at + 2 + 2 * j])
-                    if used[counter] >= limit then
-                        refused, held = j - 1, used[counter]
-                        break
-                    end
-                end
-                if refused < 0 then
-                    for j = 1, k do
-                        local counter = tonumber(ARGV[at + 1 + 2 * j])
-                        used[counter] = used[counter] + 1
-                        changed[counter] = true
-                    end
-                    redis.call('SET', KEYS[2 + e], '1', 'PX', ARGV[4])
-                    redis.call('ZADD', KEYS[2], ARGV[2], ARGV[at + 1])
-                end
-            end
-            answer[#answer + 1] = refused
-            answer[#answer + 1] = held
-            at = at + 2 + 2 * k
-        end
-        for i, _ in pairs(changed) do
-            redis.call('SET', KEYS[2 + n + i], string.format('%.0f', used[i]), 'PX', ARGV[5 + 2 * i])
-        end
-        if next(changed) then redis.call('PEXPIRE', KEYS[2], 86400000) end
-        return answer
-        """;
-
-    // A counter that somebody else has loaded meanwhile may have gone on: it stays.
-    private const string LoadScript = """
-        if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-        for i = 2, #KEYS do redis.call('SET', KEYS[i], ARGV[2 * i - 2], 'NX', 'PX', ARGV[2 * i - 1]) end
-        return 1
-        """;
-
-    // Fences only rise: who comes late with a lower one changes nothing.
-    private const string BeginScript = """
-        local state = redis.call('GET', KEYS[1])
-        if state and tonumber(string.match(state, '^(%d+)')) >= tonumber(ARGV[2]) then return state end
-        redis.call('SET', KEYS[1], ARGV[1])
-        return ARGV[1]
-        """;
-
-    private const string ReleaseScript = """
-        if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
-        if redis.call('DEL', KEYS[2]) == 0 then return 0 end
-        redis.call('ZREM', KEYS[3], ARGV[2])
-        for i = 4, #KEYS do
-            if tonumber(redis.call('GET', KEYS[i]) or '0') > 0 then redis.call('DECR', KEYS[i]) end
-        end
-        return 1
-        """;
-
-    private const string ReadScript = """
-        local answer = { redis.call('GET', KEYS[1]) or '' }
-        for i = 2, #KEYS do answer[i] = redis.call('GET', KEYS[i]) or '' end
-        return answer
-        """;
+    /// <summary>Fields of one call, which lets nobody else count meanwhile.</summary>
+    private const int FieldsOfOneCall = 1_000;
+    private const int Generations = 3;
 
     public async ValueTask<CounterAnswer> AdmitAsync(
         AdmissionPlan plan,
@@ -182,53 +35,55 @@ internal sealed class CounterStore(RedisCalls redis)
         DateTimeOffset now
     )
     {
-        int count = uses.Count;
-        var counters = new List<int>();
-        var places = new Dictionary<int, int>();
-        var arguments = new List<RedisValue>();
+        var wanted = new WantedCounters(plan);
         foreach (PlannedUse use in uses)
         {
-            arguments.Add(use.UseId.ToString("N"));
+            for (int j = use.First; j < use.First + use.Count; j++)
+            {
+                wanted.Add(plan.Limits[j].Counter);
+            }
+        }
+
+        wanted.Number();
+        long nowMilliseconds = now.ToUnixTimeMilliseconds();
+        var arguments = new List<RedisValue>(6 + (4 * uses.Count) + wanted.Counters)
+        {
+            state.ToString(),
+            nowMilliseconds,
+            nowMilliseconds - (UnconfirmedSecondsMax * 1_000),
+            IdsKeptMilliseconds(),
+            uses.Count,
+            wanted.Groups.Count,
+        };
+        foreach ((int group, List<int> counters) in wanted.Groups)
+        {
+            CounterGroup window = plan.Groups[group];
+            arguments.Add(KeptFor(window, now));
+            arguments.Add(IsZeroWhenMissing(window, state) ? 1 : 0);
+            arguments.Add(counters.Count);
+            arguments.AddRange(counters.Select(counter => Field(plan.Counters[counter].SubjectId)));
+        }
+
+        arguments.AddRange(uses.Select(use => Field(use.UseId)));
+        foreach (PlannedUse use in uses)
+        {
             arguments.Add(use.Count);
             for (int j = use.First; j < use.First + use.Count; j++)
             {
-                if (places.TryAdd(plan.Limits[j].Counter, counters.Count + 1))
-                {
-                    counters.Add(plan.Limits[j].Counter);
-                }
-
-                arguments.Add(places[plan.Limits[j].Counter]);
+                arguments.Add(wanted.PlaceOf(plan.Limits[j].Counter) + 1);
                 arguments.Add(plan.Limits[j].Limit.LimitValue);
             }
         }
 
-        long nowMilliseconds = now.ToUnixTimeMilliseconds();
-        RedisValue[] head = new RedisValue[6 + (2 * counters.Count)];
-        head[0] = state.ToString();
-        head[1] = nowMilliseconds;
-        head[2] = nowMilliseconds - (UnconfirmedSecondsMax * 1_000);
-        head[3] = IdsKeptMinutes * 60_000;
-        head[4] = count;
-        head[5] = counters.Count;
-        var keys = new RedisKey[2 + count + counters.Count];
-        Guid enterpriseId = plan.Enterprise.EnterpriseId;
-        keys[0] = StateKey(enterpriseId);
-        keys[1] = OpenKey(enterpriseId, state.Fence);
-        for (int i = 0; i < count; i++)
-        {
-            keys[2 + i] = IdKey(enterpriseId, state.Fence, uses[i].UseId);
-        }
-
-        for (int i = 0; i < counters.Count; i++)
-        {
-            Counter counter = plan.Counters[counters[i]];
-            keys[2 + count + i] = CounterKey(enterpriseId, state.Fence, counter);
-            head[6 + (2 * i)] = KeptFor(counter, now);
-            head[7 + (2 * i)] = IsZeroWhenMissing(counter, state) ? 1 : 0;
-        }
-
+        RedisKey[] keys =
+        [
+            StateKey(plan.Enterprise.EnterpriseId),
+            OpenKey(plan.Enterprise.EnterpriseId, state.Fence),
+            .. IdKeys(plan.Enterprise.EnterpriseId, state.Fence, now),
+            .. wanted.Groups.Select(group => GroupKey(plan, state, group.Group)),
+        ];
         RedisAnswer<RedisResult> answer = await redis.AskAsync(
-            database => database.ScriptEvaluateAsync(AdmitScript, keys, [.. head, .. arguments]),
+            database => database.ScriptEvaluateAsync(CounterScripts.Admit, keys, [.. arguments]),
             RedisCalls.CallTimeMax
         );
         if (!answer.TryGet(out RedisResult? result) || (RedisResult[]?)result is not { Length: > 0 } parts)
@@ -246,11 +101,11 @@ internal sealed class CounterStore(RedisCalls redis)
             case "missing":
                 return new CounterAnswer(
                     CounterAnswerKind.Missing,
-                    Places: [.. parts.Skip(1).Select(place => counters[(int)place])]
+                    Places: [.. parts.Skip(1).Select(place => wanted.CounterAt((int)place))]
                 );
             default:
-                var verdicts = new UseVerdict[count];
-                for (int i = 0; i < count; i++)
+                var verdicts = new UseVerdict[uses.Count];
+                for (int i = 0; i < verdicts.Length; i++)
                 {
                     verdicts[i] = new UseVerdict((int)parts[2 + (2 * i)], (long)parts[3 + (2 * i)]);
                 }
@@ -265,16 +120,15 @@ internal sealed class CounterStore(RedisCalls redis)
         CounterState state
     )
     {
-        Guid enterpriseId = plan.Enterprise.EnterpriseId;
-        var keys = new RedisKey[1 + plan.Counters.Count];
-        keys[0] = StateKey(enterpriseId);
-        for (int i = 0; i < plan.Counters.Count; i++)
-        {
-            keys[1 + i] = CounterKey(enterpriseId, state.Fence, plan.Counters[i]);
-        }
-
+        WantedCounters wanted = AllOf(plan);
+        RedisKey[] keys =
+        [
+            StateKey(plan.Enterprise.EnterpriseId),
+            .. wanted.Groups.Select(group => GroupKey(plan, state, group.Group)),
+        ];
+        RedisValue[] arguments = [.. FieldsOf(plan, wanted)];
         RedisAnswer<RedisResult> answer = await redis.AskAsync(
-            database => database.ScriptEvaluateAsync(ReadScript, keys),
+            database => database.ScriptEvaluateAsync(CounterScripts.Read, keys, arguments),
             RedisCalls.CallTimeMax
         );
         if (!answer.TryGet(out RedisResult? result) || (RedisResult[]?)result is not { Length: > 0 } parts)
@@ -283,22 +137,22 @@ internal sealed class CounterStore(RedisCalls redis)
         }
 
         var kept = CounterState.Parse((string?)parts[0] is { Length: > 0 } text ? text : null);
-        return (
-            true,
-            kept,
-            kept != state
-                ? []
-                :
-                [
-                    .. plan.Counters.Select<Counter, long?>(
-                        (counter, i) =>
-                            (string?)parts[1 + i] is { Length: > 0 } used
-                                ? long.Parse(used, CultureInfo.InvariantCulture)
-                            : IsZeroWhenMissing(counter, state) ? 0
-                            : null
-                    ),
-                ]
-        );
+        if (kept != state)
+        {
+            return (true, kept, []);
+        }
+
+        var used = new long?[plan.Counters.Count];
+        for (int place = 0; place < wanted.Counters; place++)
+        {
+            int counter = wanted.CounterAt(place);
+            used[counter] =
+                (string?)parts[1 + place] is { Length: > 0 } count ? long.Parse(count, CultureInfo.InvariantCulture)
+                : IsZeroWhenMissing(plan.Groups[plan.Counters[counter].Group], state) ? 0
+                : null;
+        }
+
+        return (true, kept, used);
     }
 
     /// <summary>Sets counters that are missing.</summary>
@@ -306,26 +160,45 @@ internal sealed class CounterStore(RedisCalls redis)
     public async ValueTask<bool> LoadAsync(
         AdmissionPlan plan,
         CounterState state,
-        IReadOnlyList<(int Counter, long Used)> counts,
+        IReadOnlyList<CounterLoad> loads,
         DateTimeOffset now
     )
     {
-        Guid enterpriseId = plan.Enterprise.EnterpriseId;
-        RedisKey[] keys =
-        [
-            StateKey(enterpriseId),
-            .. counts.Select(count => CounterKey(enterpriseId, state.Fence, plan.Counters[count.Counter])),
-        ];
-        RedisValue[] arguments =
-        [
-            state.ToString(),
-            .. counts.SelectMany(count => new RedisValue[] { count.Used, KeptFor(plan.Counters[count.Counter], now) }),
-        ];
-        RedisAnswer<RedisResult> answer = await redis.AskAsync(
-            database => database.ScriptEvaluateAsync(LoadScript, keys, arguments),
-            RedisCalls.CallTimeMax
-        );
-        return answer.TryGet(out RedisResult? result) && (int)result == 1;
+        foreach (CounterLoad load in loads)
+        {
+            // That the group is whole is said with the last of its counts.
+            List<(RedisValue Field, long Used)> counts =
+            [
+                .. load.Counts.Select(count => (Field(count.SubjectId), count.Used)),
+            ];
+            if (load.IsWhole)
+            {
+                counts.Add((CounterScripts.WholeField, 1));
+            }
+
+            RedisKey[] keys = [StateKey(plan.Enterprise.EnterpriseId), GroupKey(plan, state, load.Group)];
+            foreach ((RedisValue Field, long Used)[] chunk in counts.Chunk(FieldsOfOneCall))
+            {
+                RedisValue[] arguments =
+                [
+                    state.ToString(),
+                    KeptFor(plan.Groups[load.Group], now),
+                    chunk.Length,
+                    .. chunk.Select(count => count.Field),
+                    .. chunk.Select(count => (RedisValue)count.Used),
+                ];
+                RedisAnswer<RedisResult> answer = await redis.AskAsync(
+                    database => database.ScriptEvaluateAsync(CounterScripts.Load, keys, arguments),
+                    RedisCalls.CallTimeMax
+                );
+                if (!answer.TryGet(out RedisResult? result) || (int)result != 1)
+                {
+                    return false;
+                }
+            }
+        }
+
+        return true;
     }
 
     /// <summary>What Redis has of an enterprise.</summary>
@@ -343,27 +216,18 @@ internal sealed class CounterStore(RedisCalls redis)
     public async ValueTask<CounterState?> BeginAsync(
         Guid enterpriseId,
         CounterState state,
-        IReadOnlyCollection<Guid> pendingIds
+        IReadOnlyCollection<Guid> pendingIds,
+        DateTimeOffset now
     )
     {
-        foreach (Guid[] ids in pendingIds.Chunk(1_000))
+        RedisKey ids = IdKeys(enterpriseId, state.Fence, now)[0];
+        foreach (Guid[] chunk in pendingIds.Chunk(FieldsOfOneCall))
         {
             RedisAnswer<bool> kept = await redis.AskAsync(
-                database =>
+                async database =>
                 {
-                    IBatch batch = database.CreateBatch();
-                    Task<bool>[] set =
-                    [
-                        .. ids.Select(id =>
-                            batch.StringSetAsync(
-                                IdKey(enterpriseId, state.Fence, id),
-                                "1",
-                                TimeSpan.FromMinutes(IdsKeptMinutes)
-                            )
-                        ),
-                    ];
-                    batch.Execute();
-                    return AllAsync(set);
+                    await database.SetAddAsync(ids, [.. chunk.Select(Field)]);
+                    return await database.KeyExpireAsync(ids, TimeSpan.FromMilliseconds(IdsKeptMilliseconds()));
                 },
                 RedisCalls.CallTimeMax
             );
@@ -375,40 +239,44 @@ internal sealed class CounterStore(RedisCalls redis)
 
         RedisAnswer<RedisResult> answer = await redis.AskAsync(
             database =>
-                database.ScriptEvaluateAsync(BeginScript, [StateKey(enterpriseId)], [state.ToString(), state.Fence]),
+                database.ScriptEvaluateAsync(
+                    CounterScripts.Begin,
+                    [StateKey(enterpriseId)],
+                    [state.ToString(), state.Fence]
+                ),
             RedisCalls.CallTimeMax
         );
         return answer.TryGet(out RedisResult? result) ? CounterState.Parse((string?)result) : null;
-
-        static async Task<bool> AllAsync(Task<bool>[] set) => Array.TrueForAll(await Task.WhenAll(set), done => done);
     }
 
     /// <summary>What was admitted is in the log now. Not waited for: unconfirmed it is only in doubt.</summary>
     public void Confirm(Guid enterpriseId, long fence, IEnumerable<Guid> useIds) =>
         _ = redis
             .AskAsync(
-                database =>
-                    database.SortedSetRemoveAsync(
-                        OpenKey(enterpriseId, fence),
-                        [.. useIds.Select(id => (RedisValue)id.ToString("N"))]
-                    ),
+                database => database.SortedSetRemoveAsync(OpenKey(enterpriseId, fence), [.. useIds.Select(Field)]),
                 RedisCalls.CallTimeMax
             )
             .AsTask();
 
     /// <summary>Gives back what a use has taken, once.</summary>
-    public async ValueTask<ReleaseKind> ReleaseAsync(AdmissionPlan plan, CounterState state, Guid useId)
+    public async ValueTask<ReleaseKind> ReleaseAsync(
+        AdmissionPlan plan,
+        CounterState state,
+        Guid useId,
+        DateTimeOffset now
+    )
     {
-        Guid enterpriseId = plan.Enterprise.EnterpriseId;
+        WantedCounters wanted = AllOf(plan);
         RedisKey[] keys =
         [
-            StateKey(enterpriseId),
-            IdKey(enterpriseId, state.Fence, useId),
-            OpenKey(enterpriseId, state.Fence),
-            .. plan.Counters.Select(counter => CounterKey(enterpriseId, state.Fence, counter)),
+            StateKey(plan.Enterprise.EnterpriseId),
+            OpenKey(plan.Enterprise.EnterpriseId, state.Fence),
+            .. IdKeys(plan.Enterprise.EnterpriseId, state.Fence, now),
+            .. wanted.Groups.Select(group => GroupKey(plan, state, group.Group)),
         ];
+        RedisValue[] arguments = [state.ToString(), Field(useId), .. FieldsOf(plan, wanted)];
         RedisAnswer<RedisResult> answer = await redis.AskAsync(
-            database => database.ScriptEvaluateAsync(ReleaseScript, keys, [state.ToString(), useId.ToString("N")]),
+            database => database.ScriptEvaluateAsync(CounterScripts.Release, keys, arguments),
             RedisCalls.CallTimeMax
         );
         if (!answer.TryGet(out RedisResult? result))
@@ -430,26 +298,102 @@ internal sealed class CounterStore(RedisCalls redis)
         return answer.TryGet(out bool taken) && taken;
     }
 
-    // An event may be ahead by a few minutes: it can have been stored before a window that had not begun when counting began.
-    private static bool IsZeroWhenMissing(Counter counter, CounterState state) =>
-        counter.Window.Start > state.BuiltAt.UtcDateTime.AddMinutes(TimestampWindow.AheadMinutesMax);
+    private static WantedCounters AllOf(AdmissionPlan plan)
+    {
+        var wanted = new WantedCounters(plan);
+        for (int counter = 0; counter < plan.Counters.Count; counter++)
+        {
+            wanted.Add(counter);
+        }
 
-    private static long KeptFor(Counter counter, DateTimeOffset now) =>
+        wanted.Number();
+        return wanted;
+    }
+
+    private static IEnumerable<RedisValue> FieldsOf(AdmissionPlan plan, WantedCounters wanted) =>
+        wanted.Groups.SelectMany(group =>
+            group.Counters.Select(counter => Field(plan.Counters[counter].SubjectId)).Prepend(group.Counters.Count)
+        );
+
+    // An event may be ahead by a few minutes: it can have been stored before a window that had not begun when counting began.
+    private static bool IsZeroWhenMissing(CounterGroup group, CounterState state) =>
+        group.Window.Start > state.BuiltAt.UtcDateTime.AddMinutes(TimestampWindow.AheadMinutesMax);
+
+    private static long KeptFor(CounterGroup group, DateTimeOffset now) =>
         Math.Max(
-            (long)(counter.Window.End.AddDays(CounterKeptDays) - now.UtcDateTime).TotalMilliseconds,
+            (long)(group.Window.End.AddDays(CounterKeptDays) - now.UtcDateTime).TotalMilliseconds,
             IdsKeptMinutes * 60_000
         );
+
+    private static long IdsKeptMilliseconds() => Generations * IdsKeptMinutes * 60_000L;
+
+    private static RedisValue Field(Guid id) => id.ToByteArray();
 
     // The braces keep an enterprise's keys on one shard of a cluster: a script must find them together.
     private RedisKey StateKey(Guid enterpriseId) => redis.Key($"lim:{{{enterpriseId:N}}}");
 
     private RedisKey OpenKey(Guid enterpriseId, long fence) => redis.Key($"lim:{{{enterpriseId:N}}}:{fence}:open");
 
-    private RedisKey IdKey(Guid enterpriseId, long fence, Guid useId) =>
-        redis.Key($"lim:{{{enterpriseId:N}}}:{fence}:{useId:N}");
+    /// <summary>The ids of now, of before and of after: new ones go into the first.</summary>
+    private RedisKey[] IdKeys(Guid enterpriseId, long fence, DateTimeOffset now)
+    {
+        long generation = now.ToUnixTimeSeconds() / (IdsKeptMinutes * 60);
+        return
+        [
+            redis.Key($"lim:{{{enterpriseId:N}}}:{fence}:ids:{generation}"),
+            redis.Key($"lim:{{{enterpriseId:N}}}:{fence}:ids:{generation - 1}"),
+            redis.Key($"lim:{{{enterpriseId:N}}}:{fence}:ids:{generation + 1}"),
+        ];
+    }
 
-    private RedisKey CounterKey(Guid enterpriseId, long fence, Counter counter) =>
+    private RedisKey GroupKey(AdmissionPlan plan, CounterState state, int group) =>
         redis.Key(
-            $"lim:{{{enterpriseId:N}}}:{fence}:{counter.Meter.MeterId:N}:{counter.SubjectId:N}:{new DateTimeOffset(counter.Window.Start).ToUnixTimeSeconds()}"
+            $"lim:{{{plan.Enterprise.EnterpriseId:N}}}:{state.Fence}:{plan.Groups[group].Meter.MeterId:N}:{new DateTimeOffset(plan.Groups[group].Window.Start).ToUnixTimeSeconds()}"
         );
+}
+
+/// <summary>Some of a plan's counters, by group: in the order that a script is told of them.</summary>
+internal sealed class WantedCounters(AdmissionPlan plan)
+{
+    private readonly Dictionary<int, List<int>> _byGroup = [];
+    private readonly Dictionary<int, int> _places = [];
+    private readonly List<int> _counters = [];
+
+    public List<(int Group, List<int> Counters)> Groups { get; } = [];
+
+    public int Counters => _places.Count;
+
+    public void Add(int counter)
+    {
+        if (!_places.TryAdd(counter, 0))
+        {
+            return;
+        }
+
+        int group = plan.Counters[counter].Group;
+        if (!_byGroup.TryGetValue(group, out List<int>? counters))
+        {
+            _byGroup[group] = counters = [];
+            Groups.Add((group, counters));
+        }
+
+        counters.Add(counter);
+    }
+
+    /// <summary>Gives each its place, from 0; to be called when all are added.</summary>
+    public void Number()
+    {
+        foreach ((_, List<int> counters) in Groups)
+        {
+            foreach (int counter in counters)
+            {
+                _places[counter] = _counters.Count;
+                _counters.Add(counter);
+            }
+        }
+    }
+
+    public int PlaceOf(int counter) => _places[counter];
+
+    public int CounterAt(int place) => _counters[place];
 }

@@ -166,7 +166,7 @@ internal sealed partial class LimitCounters(
                 return false;
             }
 
-            ReleaseKind released = await store.ReleaseAsync(plan, state, useId);
+            ReleaseKind released = await store.ReleaseAsync(plan, state, useId, time.GetUtcNow());
             if (released != ReleaseKind.OtherState)
             {
                 return released == ReleaseKind.Done;
@@ -259,8 +259,8 @@ internal sealed partial class LimitCounters(
             }
 
             DateTimeOffset now = time.GetUtcNow();
-            long[] counts = await stored.ReadAsync(plan, missing, now, cancellationToken);
-            await store.LoadAsync(plan, state, [.. missing.Select((place, i) => (place, counts[i]))], now);
+            List<CounterLoad> loads = await stored.ReadAsync(plan, missing, now, cancellationToken);
+            await store.LoadAsync(plan, state, loads, now);
         }
         finally
         {
@@ -314,7 +314,12 @@ internal sealed partial class LimitCounters(
             long raised = await log.RaiseFenceAsync(enterprise.LogPartition, enterpriseId, CancellationToken.None);
             LimitSet set = await limits.FindAsync(enterpriseId, CancellationToken.None);
             List<Guid> pending = await stored.ReadPendingIdsAsync(enterprise, set, builtAt, CancellationToken.None);
-            CounterState? begun = await store.BeginAsync(enterpriseId, new CounterState(raised, builtAt), pending);
+            CounterState? begun = await store.BeginAsync(
+                enterpriseId,
+                new CounterState(raised, builtAt),
+                pending,
+                time.GetUtcNow()
+            );
             if (begun is { } state)
             {
                 _states[enterpriseId] = state;
