@@ -1,6 +1,5 @@
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Alerts;
-using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Anomalies;
