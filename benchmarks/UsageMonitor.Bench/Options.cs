@@ -11,12 +11,13 @@ internal sealed record Options
                ./bench auth [--rounds N] [--quick]           what authentication adds to an ingest request
                ./bench policies [--rounds N] [--quick]       what a decision of the policy engine costs
                ./bench limits [--rounds N] [--quick]         what BLOCK limits cost ingestion, and how fast usage/check decides
+               ./bench alerts [--rounds N] [--quick]         from a crossed threshold to the mail in a mail server, under load
                ./bench anomaly --input DIR --output DIR      what the anomaly detector finds, by the Numenta Anomaly Benchmark
 
           --rounds N        measured rounds of everything (3)
           --events N        events of a batch round; all are held in memory, 1 KB each (400000)
           --enterprises N   enterprises, in the mission's mix of sizes (1000)
-          --seconds N       of a round of single-event requests (10); latency rounds take three times as long
+          --seconds N       of a round of single-event requests (10); latency rounds take three times as long, alerts rounds twice
           --only A,B        of: baselines, throughput, singles, latency
           --input DIR       <category>/<name>.csv[.gz] of timestamp,value, with combined_windows.json (there or in labels/) for a score
           --output DIR      where the same files go with timestamp,value,anomaly_score
@@ -48,6 +49,9 @@ internal sealed record Options
     /// <summary>Usage limits, at ingestion and asked in advance.</summary>
     public const string Limits = "limits";
 
+    /// <summary>From a crossed threshold to the mail.</summary>
+    public const string Alerts = "alerts";
+
     /// <summary>What the anomaly detector finds.</summary>
     public const string Anomaly = "anomaly";
 
@@ -61,6 +65,8 @@ internal sealed record Options
     public string LogLevel { get; init; } = "Warning";
 
     public int LatencySeconds => 3 * SingleSeconds;
+
+    public int AlertsSeconds => 2 * SingleSeconds;
 
     public bool Does(string part) => Only.Contains(part);
 
@@ -79,7 +85,10 @@ internal sealed record Options
 
             options = name switch
             {
-                Ingest or ActiveUsers or Auth or Policies or Limits or Anomaly => options with { What = name },
+                Ingest or ActiveUsers or Auth or Policies or Limits or Alerts or Anomaly => options with
+                {
+                    What = name,
+                },
                 "--rounds" => options with { Rounds = Number() },
                 "--events" => options with { Events = Number() },
                 "--enterprises" => options with { Enterprises = Number() },

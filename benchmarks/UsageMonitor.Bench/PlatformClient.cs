@@ -82,6 +82,14 @@ internal sealed class PlatformClient(int port, Func<string> tail) : IDisposable
             }
         );
 
+    /// <summary>A token of the enterprise's admin.</summary>
+    public Task<string> SignInAsAdminAsync(BenchEnterprise enterprise) =>
+        SignInAsync(enterprise.AdminEmail, AdminPassword);
+
+    /// <summary>Makes something.</summary>
+    public Task PostAsync(string path, string token, object body) =>
+        SendAsync<System.Text.Json.JsonElement>(HttpMethod.Post, path, token, body);
+
     /// <summary>The bytes of a GET, for <see cref="HttpConnection"/>.</summary>
     public ReadOnlyMemory<byte> Get(string path, string token) =>
         Encoding.ASCII.GetBytes(

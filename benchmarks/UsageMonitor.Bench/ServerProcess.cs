@@ -61,10 +61,19 @@ internal sealed class ServerProcess : IAsyncDisposable
     }
 
     /// <summary>Starts <c>usage-monitor serve</c> and waits until it is ready.</summary>
-    public static async Task<ServerProcess> ServeAsync(string program, string dataFolder, string logLevel)
+    /// <param name="program">The server.</param>
+    /// <param name="dataFolder">Its data.</param>
+    /// <param name="logLevel">What it says.</param>
+    /// <param name="settings">Further settings, as variables of the environment.</param>
+    public static async Task<ServerProcess> ServeAsync(
+        string program,
+        string dataFolder,
+        string logLevel,
+        IReadOnlyDictionary<string, string>? settings = null
+    )
     {
         int port = FreePort();
-        var environment = new Dictionary<string, string>
+        var environment = new Dictionary<string, string>(settings ?? new Dictionary<string, string>())
         {
             ["USAGEMONITOR_OPERATOR_EMAIL"] = OperatorEmail,
             ["USAGEMONITOR_OPERATOR_PASSWORD"] = OperatorPassword,

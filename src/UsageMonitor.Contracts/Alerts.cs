@@ -24,6 +24,8 @@ public sealed record AlertRuleRequest(
 
 /// <summary>An alert rule.</summary>
 /// <param name="Scope">Null of a percentage: the limit has one.</param>
+/// <param name="Recipients">None of a broken one.</param>
+/// <param name="Status"><c>ACTIVE</c>, <c>INACTIVE</c>, or <c>BROKEN</c>: its recipients cannot be read, so it tells nobody until they are given again.</param>
 public sealed record AlertRuleResponse(
     Guid AlertId,
     int Version,

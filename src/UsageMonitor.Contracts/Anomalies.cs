@@ -60,7 +60,7 @@ public sealed record AnomalyFeedbackRequest(bool? IsExpected, string? Note);
 
 /// <summary><c>GET</c> and <c>PUT /v1/admin/anomalies/settings</c>.</summary>
 /// <param name="Sensitivity"><c>OFF</c>, <c>LOW</c>, <c>NORMAL</c> or <c>HIGH</c>.</param>
-/// <param name="Recipients">E-mail addresses that new anomalies are mailed to, at most 20.</param>
+/// <param name="Recipients">Whom new anomalies are told, at most 20: e-mail addresses, and ids or names of webhooks, which are answered as ids.</param>
 public sealed record AnomalySettings(string? Sensitivity, IReadOnlyList<string>? Recipients);
 
 /// <summary><c>GET /v1/dashboard/expected</c>.</summary>

@@ -17,6 +17,7 @@ internal static class AlertMail
     /// <param name="publicUrl">Where people reach the pages, or null.</param>
     public static MailMessage Compose(EnterpriseInfo enterprise, AlertNotice notice, string to, string? publicUrl)
     {
+        bool isAnomaly = notice.Kind == AlertNotice.Anomaly;
         string who = Who(enterprise, notice);
         string what = What(notice);
         var text = new StringBuilder();
@@ -25,7 +26,7 @@ internal static class AlertMail
         Row("Enterprise", enterprise.Name);
         Row("Feature", notice.FeatureName == "*" ? "all features" : notice.FeatureName);
         Row("Who", who);
-        if (notice.Kind == AlertNotice.Anomaly)
+        if (isAnomaly)
         {
             Row("What", notice.Detail);
         }
@@ -43,12 +44,16 @@ internal static class AlertMail
         text.Append(CultureInfo.InvariantCulture, $"\nWhat to do\n{ToDo(notice)}\n");
         if (publicUrl is not null)
         {
-            text.Append(CultureInfo.InvariantCulture, $"\nAlerts, rules and deliveries: {publicUrl}/alerts\n");
+            string where = isAnomaly
+                ? $"All that stood out, and where you can answer: {publicUrl}/anomalies"
+                : $"Alerts, rules and deliveries: {publicUrl}/alerts";
+            text.Append(CultureInfo.InvariantCulture, $"\n{where}\n");
         }
 
+        string why = isAnomaly ? "the settings for abnormal behaviour" : "an alert rule";
         text.Append(
             CultureInfo.InvariantCulture,
-            $"\n-- \nYou get this because an alert rule of {OneLine(enterprise.Name)} in Usage Monitor names your address.\n"
+            $"\n-- \nYou get this because of {why} of {OneLine(enterprise.Name)} in Usage Monitor, with your address.\n"
         );
         string subject = OneLine($"[{notice.Severity}] {FeatureOf(notice)}: {who} {what}");
         return new MailMessage(
@@ -121,6 +126,8 @@ internal static class AlertMail
     private static string ToDo(AlertNotice notice) =>
         notice switch
         {
+            { Kind: AlertNotice.Anomaly, Scope: "USER" } =>
+                "Ask the user whether this was meant. If it was, say so on the page; if it was not them, end their sessions and keys.",
             { Kind: AlertNotice.Anomaly } =>
                 "Look at the feature's chart, and ask whoever uses it whether this was meant. If it was, nothing needs to be done.",
             { LimitValue: null } =>

@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using System.Text.Json;
 using Npgsql;
 using UsageMonitor.Server.Limits;
@@ -14,7 +15,7 @@ namespace UsageMonitor.Server.Alerts;
 /// <param name="ThresholdValue">Events in a window; or null.</param>
 /// <param name="Window">What is counted in.</param>
 /// <param name="Channel"><c>EMAIL</c> or <c>WEBHOOK</c>.</param>
-/// <param name="Recipients">Addresses, or ids of webhooks.</param>
+/// <param name="Recipients">Addresses, or ids of webhooks; none: they cannot be read.</param>
 /// <param name="Status"><c>ACTIVE</c> or <c>INACTIVE</c>.</param>
 /// <param name="CreatedBy">Who made it.</param>
 /// <param name="CreatedAt">When it was made.</param>
@@ -38,6 +39,18 @@ internal sealed record AlertRule(
     public const string Email = "EMAIL";
     public const string Webhook = "WEBHOOK";
 
+    /// <summary>A status that is never stored: whom it tells cannot be read.</summary>
+    public const string Broken = "BROKEN";
+
+    /// <summary>
+    /// Its recipients cannot be opened, as after a restore with another key: it tells nobody until they are given again. It must not
+    /// throw, because processing reads rules, and would stand still for every enterprise of the partition.
+    /// </summary>
+    public bool IsBroken => Recipients.Count == 0;
+
+    /// <summary><see cref="Status"/>, or <see cref="Broken"/> of one that is meant to be active.</summary>
+    public string ShownStatus => IsBroken && Status == LimitTerms.Active ? Broken : Status;
+
     /// <summary>The columns that <see cref="Read"/> reads, of a table or alias <c>a</c>.</summary>
     public const string Columns = """
         a.alert_id, a.version, a.feature_name, a.scope, a.threshold_pct, a.threshold_value, a.window_type, a.notification, a.recipients,
@@ -56,7 +69,7 @@ internal sealed record AlertRule(
             reader.GetFieldValue<long?>(5),
             LimitTerms.Window(reader.GetString(6))!.Value,
             reader.GetString(7),
-            OpenRecipients(enterprise, alertId, reader.GetFieldValue<byte[]>(8)),
+            OpenRecipients(enterprise, alertId, reader.GetString(7), reader.GetFieldValue<byte[]>(8)),
             reader.GetString(9),
             reader.GetGuid(10),
             reader.GetFieldValue<DateTime>(11),
@@ -71,10 +84,30 @@ internal sealed record AlertRule(
             Context(enterprise.EnterpriseId, alertId)
         );
 
-    private static string[] OpenRecipients(EnterpriseInfo enterprise, Guid alertId, byte[] recipients) =>
-        JsonSerializer.Deserialize<string[]>(
-            Sealing.Open(enterprise.DataKey, recipients, Context(enterprise.EnterpriseId, alertId))
-        )!;
+    private static string[] OpenRecipients(
+        EnterpriseInfo enterprise,
+        Guid alertId,
+        string channel,
+        byte[] sealedRecipients
+    )
+    {
+        try
+        {
+            string?[]? recipients = JsonSerializer.Deserialize<string?[]>(
+                Sealing.Open(enterprise.DataKey, sealedRecipients, Context(enterprise.EnterpriseId, alertId))
+            );
+            return recipients is not null && recipients.All(recipient => IsRecipient(channel, recipient))
+                ? [.. recipients.Select(recipient => recipient!)]
+                : [];
+        }
+        catch (Exception exception) when (exception is CryptographicException or JsonException)
+        {
+            return [];
+        }
+    }
+
+    private static bool IsRecipient(string channel, string? recipient) =>
+        channel == Webhook ? Guid.TryParse(recipient, out _) : recipient is not null;
 
     private static byte[] Context(Guid enterpriseId, Guid alertId) =>
         [.. enterpriseId.ToByteArray(), .. alertId.ToByteArray(), .. "recipients"u8];

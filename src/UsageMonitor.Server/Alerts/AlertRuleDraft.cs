@@ -124,10 +124,12 @@ internal sealed record AlertRuleDraft(
         return ([.. read.Distinct(StringComparer.Ordinal)], "");
     }
 
-    private static string? Address(string? text) =>
+    /// <summary>A recipient of mail as it is kept; null when it is none.</summary>
+    internal static string? Address(string? text) =>
         EmailAddress.TryNormalize(text, out string? address) && SmtpConnection.IsAddress(address) ? address : null;
 
-    private static string? FindWebhook(string? text, IReadOnlyList<(Guid WebhookId, string Name)> webhooks)
+    /// <summary>The id of the webhook that is meant by its id or name; null when there is none.</summary>
+    internal static string? FindWebhook(string? text, IReadOnlyList<(Guid WebhookId, string Name)> webhooks)
     {
         bool isId = Guid.TryParseExact(text, "D", out Guid id);
         foreach ((Guid webhookId, string name) in webhooks)

@@ -4,11 +4,11 @@ using UsageMonitor.Server.Platform;
 namespace UsageMonitor.Server.Alerts;
 
 /// <summary>An enterprise's active rules.</summary>
-/// <param name="Rules">The oldest first.</param>
+/// <param name="Rules">The oldest first; without those that are broken.</param>
 internal sealed record AlertRuleSet(IReadOnlyList<AlertRule> Rules);
 
 /// <summary>The enterprises' alert rules, read once a change of the enterprise's identity version, which every change of rules raises.</summary>
-internal sealed class AlertRuleSets(Database database, IdentityVersion version)
+internal sealed partial class AlertRuleSets(Database database, IdentityVersion version, ILogger<AlertRuleSets> logger)
 {
     private const int EnterprisesMax = 100_000;
     private readonly VersionedCache<Guid, AlertRuleSet> _known = new(
@@ -41,9 +41,22 @@ internal sealed class AlertRuleSets(Database database, IdentityVersion version)
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync();
         while (await reader.ReadAsync())
         {
-            rules.Add(AlertRule.Read(reader, enterprise));
+            var rule = AlertRule.Read(reader, enterprise);
+            if (rule.IsBroken)
+            {
+                LogBroken(rule.AlertId, enterprise.EnterpriseId);
+                continue;
+            }
+
+            rules.Add(rule);
         }
 
         return new AlertRuleSet(rules);
     }
+
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "The recipients of alert rule {AlertId} of enterprise {EnterpriseId} cannot be read: it tells nobody until they are given again."
+    )]
+    private partial void LogBroken(Guid alertId, Guid enterpriseId);
 }

@@ -240,7 +240,7 @@ internal sealed class AlertRuleWriter(
             rule.Window.Word(),
             rule.Channel,
             rule.Recipients,
-            rule.Status,
+            rule.ShownStatus,
             rule.CreatedBy,
             rule.CreatedAt,
             rule.UpdatedAt

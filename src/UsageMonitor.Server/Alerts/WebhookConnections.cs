@@ -67,6 +67,9 @@ internal sealed class WebhookConnections : IDisposable
         };
     }
 
+    /// <summary>The addresses of a name; asked once for each connection, so that what is looked at is what is gone to.</summary>
+    public Func<string, CancellationToken, Task<IPAddress[]>> Resolve { get; init; } = Dns.GetHostAddressesAsync;
+
     /// <summary>What is wrong with an address, as far as it can be told without going there; null when nothing is.</summary>
     public string? Fault(string? url)
     {
@@ -146,7 +149,7 @@ internal sealed class WebhookConnections : IDisposable
     )
     {
         Uri uri = context.InitialRequestMessage.RequestUri!;
-        IPAddress[] found = await Dns.GetHostAddressesAsync(context.DnsEndPoint.Host, cancellationToken);
+        IPAddress[] found = await Resolve(context.DnsEndPoint.Host, cancellationToken);
         IPAddress[] allowed = [.. found.Where(address => IsAllowed(uri, address))];
         if (allowed.Length == 0)
         {

@@ -1,17 +1,18 @@
+using System.Security.Cryptography;
 using Npgsql;
 using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Anomalies;
 
-/// <summary>Mails about anomalies, written into the alerts' outbox in the transaction of what they tell of.</summary>
-internal static class AnomalyNotices
+/// <summary>Mails and posts about anomalies, written into the alerts' outbox in the transaction of what they tell of.</summary>
+internal sealed partial class AnomalyNotices(Database database, ILogger<AnomalyNotices> logger)
 {
     private const string ReadRecipients = "SELECT recipients FROM anomaly_settings WHERE enterprise_id = $1";
 
     /// <summary>Adds the deliveries of what was opened, as far as the hour's number allows; the strangest first.</summary>
     /// <returns>Whether there are any.</returns>
-    public static async Task<bool> AddAsync(
+    public async Task<bool> AddAsync(
         NpgsqlConnection connection,
         NpgsqlBatch batch,
         EnterpriseInfo enterprise,
@@ -48,11 +49,18 @@ internal static class AnomalyNotices
             return false;
         }
 
-        IReadOnlyList<string> recipients = AnomalySettingsStore.OpenRecipients(enterprise, sealedRecipients);
+        if (AnomalySettingsStore.OpenRecipients(enterprise, sealedRecipients) is not { } recipients)
+        {
+            LogUnreadable(enterprise.EnterpriseId);
+            return false;
+        }
+
         if (recipients.Count == 0)
         {
             return false;
         }
+
+        Dictionary<Guid, string> names = await ReadNamesAsync(enterprise, told, cancellationToken);
 
         position.Notices += told.Count;
         batch.BatchCommands.Add(
@@ -60,9 +68,12 @@ internal static class AnomalyNotices
                 .. told.SelectMany(found =>
                     recipients.Select(recipient => new NewDelivery(
                         enterprise,
-                        AlertRule.Email,
+                        // No address is an id.
+                        Guid.TryParseExact(recipient, "D", out _)
+                            ? AlertRule.Webhook
+                            : AlertRule.Email,
                         recipient,
-                        Notice(found, now),
+                        Notice(found, names, now),
                         NewDelivery.Opened
                     ))
                 ),
@@ -71,14 +82,53 @@ internal static class AnomalyNotices
         return true;
     }
 
-    private static AlertNotice Notice(Finding found, DateTime now) =>
+    private const string ReadExternalIds = """
+        SELECT user_id, external_id FROM users WHERE enterprise_id = $1 AND user_id = ANY ($2) AND external_id IS NOT NULL
+        """;
+
+    // What customers call their users only they may read: by the login of the enterprise, not by that of processing.
+    private async Task<Dictionary<Guid, string>> ReadNamesAsync(
+        EnterpriseInfo enterprise,
+        List<Finding> told,
+        CancellationToken cancellationToken
+    )
+    {
+        var names = new Dictionary<Guid, string>();
+        Guid[] users = [.. told.Select(found => found.UserId).Where(userId => userId != Guid.Empty).Distinct()];
+        if (users.Length == 0)
+        {
+            return names;
+        }
+
+        await using ScopedTransaction own = await database.OpenEnterpriseAsync(
+            enterprise.EnterpriseId,
+            cancellationToken
+        );
+        await using NpgsqlCommand command = own.Command(ReadExternalIds, enterprise.EnterpriseId, users);
+        await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            try
+            {
+                names[reader.GetGuid(0)] = ExternalIds.Open(enterprise, reader.GetFieldValue<byte[]>(1));
+            }
+            catch (CryptographicException)
+            {
+                // Told by the UUID, which is better than not at all.
+            }
+        }
+
+        return names;
+    }
+
+    private static AlertNotice Notice(Finding found, Dictionary<Guid, string> names, DateTime now) =>
         new(
             found.AnomalyId,
             AlertNotice.Anomaly,
             found.Kind == AnomalyTerms.Stopped ? AlertNotice.High : AlertNotice.Low,
             found.FeatureName.Length == 0 ? "*" : found.FeatureName,
             found.Series == AnomalyTerms.User ? "USER" : "ENTERPRISE",
-            found.UserId == Guid.Empty ? null : found.UserId.ToString(),
+            found.UserId == Guid.Empty ? null : names.GetValueOrDefault(found.UserId) ?? found.UserId.ToString(),
             found.Series == AnomalyTerms.User ? "DAILY" : "HOURLY",
             found.StartsAt,
             found.EndsAt,
@@ -91,6 +141,12 @@ internal static class AnomalyNotices
             now,
             found.Detail
         );
+
+    [LoggerMessage(
+        Level = LogLevel.Error,
+        Message = "Whom enterprise {EnterpriseId} tells of abnormal behaviour cannot be read: nobody is told until the recipients are given again."
+    )]
+    private partial void LogUnreadable(Guid enterpriseId);
 
     private static long Whole(double number) => (long)Math.Round(Math.Clamp(number, 0, 1e15));
 }

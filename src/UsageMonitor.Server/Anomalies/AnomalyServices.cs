@@ -4,5 +4,9 @@ internal static class AnomalyServices
 {
     /// <summary>What processing needs to look for abnormal behaviour.</summary>
     public static IServiceCollection AddAnomalies(this IServiceCollection services) =>
-        services.AddSingleton<EnterpriseStep>().AddSingleton<AnomalyPass>().AddHostedService<AnomalyService>();
+        services
+            .AddSingleton<AnomalyNotices>()
+            .AddSingleton<EnterpriseStep>()
+            .AddSingleton<AnomalyPass>()
+            .AddHostedService<AnomalyService>();
 }

@@ -1,10 +1,11 @@
+using System.Security.Cryptography;
 using System.Text.Json;
 using Npgsql;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Anomalies;
 
-/// <summary>Whom an enterprise's anomalies are mailed to, sealed with its data key.</summary>
+/// <summary>Whom an enterprise's anomalies are told: e-mail addresses and ids of webhooks, sealed with its data key.</summary>
 internal static class AnomalySettingsStore
 {
     public static byte[] SealRecipients(EnterpriseInfo enterprise, IReadOnlyList<string> recipients) =>
@@ -14,10 +15,20 @@ internal static class AnomalySettingsStore
             Context(enterprise.EnterpriseId)
         );
 
-    public static IReadOnlyList<string> OpenRecipients(EnterpriseInfo enterprise, byte[] recipients) =>
-        JsonSerializer.Deserialize<string[]>(
-            Sealing.Open(enterprise.DataKey, recipients, Context(enterprise.EnterpriseId))
-        )!;
+    /// <returns>Null when they cannot be read, as after a restore with another key: nobody is told until they are given again.</returns>
+    public static IReadOnlyList<string>? OpenRecipients(EnterpriseInfo enterprise, byte[] recipients)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<string[]>(
+                Sealing.Open(enterprise.DataKey, recipients, Context(enterprise.EnterpriseId))
+            );
+        }
+        catch (Exception exception) when (exception is CryptographicException or JsonException)
+        {
+            return null;
+        }
+    }
 
     private const string ReadRecipients = "SELECT recipients FROM anomaly_settings WHERE enterprise_id = $1";
 
@@ -29,7 +40,7 @@ internal static class AnomalySettingsStore
     {
         await using NpgsqlCommand command = own.Command(ReadRecipients, enterprise.EnterpriseId);
         return await command.ExecuteScalarAsync(cancellationToken) is byte[] recipients
-            ? OpenRecipients(enterprise, recipients)
+            ? OpenRecipients(enterprise, recipients) ?? []
             : [];
     }
 

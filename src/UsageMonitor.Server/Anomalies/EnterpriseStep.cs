@@ -24,6 +24,7 @@ internal sealed class EnterpriseStep(
     EnterpriseDirectory enterprises,
     MonthPartitions months,
     DeliverySignal deliveries,
+    AnomalyNotices notices,
     TimeProvider time
 )
 {
@@ -63,15 +64,7 @@ internal sealed class EnterpriseStep(
             found.AddRange(users.Found);
         }
 
-        bool isTold = await AnomalyNotices.AddAsync(
-            connection,
-            batch,
-            enterprise,
-            position,
-            found,
-            now,
-            cancellationToken
-        );
+        bool isTold = await notices.AddAsync(connection, batch, enterprise, position, found, now, cancellationToken);
         position.NextLookAt = isBehind ? now : now + AnomalyLimits.LookInterval;
         batch.BatchCommands.Add(position.Save());
         await batch.ExecuteNonQueryAsync(cancellationToken);

@@ -1,5 +1,5 @@
 using UsageMonitor.Contracts;
-using UsageMonitor.Server.Identity;
+using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Anomalies;
@@ -14,7 +14,7 @@ internal static class SettingsEndpoints
             .MapGet("", GetAsync)
             .RequirePermission(Permissions.AlertsRead)
             .WithName("GetAnomalySettings")
-            .WithSummary("How much it takes to be held for abnormal, and whom it is mailed to")
+            .WithSummary("How much it takes to be held for abnormal, and who is told")
             .Produces<AnomalySettings>();
         group
             .MapPut("", PutAsync)
@@ -48,6 +48,34 @@ internal static class SettingsEndpoints
         return new AnomalySettings(
             enterprise.AnomalySensitivity,
             await AnomalySettingsStore.ReadAsync(own, enterprise, cancellationToken)
+        );
+    }
+
+    /// <summary>The settings as the page shows them: webhooks by their names.</summary>
+    public static async Task<AnomalySettings> ReadNamedAsync(
+        Database database,
+        EnterpriseInfo enterprise,
+        CancellationToken cancellationToken
+    )
+    {
+        await using ScopedTransaction own = await database.OpenEnterpriseAsync(
+            enterprise.EnterpriseId,
+            cancellationToken
+        );
+        IReadOnlyList<string> recipients = await AnomalySettingsStore.ReadAsync(own, enterprise, cancellationToken);
+        Dictionary<string, string> names = (
+            await AlertRuleWriter.ReadWebhooksAsync(own, enterprise.EnterpriseId, cancellationToken)
+        ).ToDictionary(webhook => webhook.WebhookId.ToString(), webhook => webhook.Name);
+        // One that is gone is not shown, and so gone from the settings when they are saved.
+        return new AnomalySettings(
+            enterprise.AnomalySensitivity,
+            [
+                .. recipients
+                    .Select(recipient =>
+                        Guid.TryParseExact(recipient, "D", out _) ? names.GetValueOrDefault(recipient) : recipient
+                    )
+                    .OfType<string>(),
+            ]
         );
     }
 
@@ -103,26 +131,41 @@ internal static class SettingsEndpoints
             return Problems.Problem(
                 400,
                 "invalid_request",
-                $"recipients: must be a list of at most {AnomalyLimits.RecipientsMax} e-mail addresses."
+                $"recipients: must be a list of at most {AnomalyLimits.RecipientsMax} e-mail addresses and webhooks."
             );
         }
 
-        var recipients = new List<string>();
-        foreach (string recipient in wanted.Recipients)
-        {
-            if (!EmailAddress.TryNormalize(recipient, out string? email))
-            {
-                return Problems.Problem(400, "invalid_request", "recipients: each must be an e-mail address.");
-            }
-
-            recipients.Add(email);
-        }
-
-        recipients = [.. recipients.Distinct(StringComparer.Ordinal)];
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(
             enterprise.EnterpriseId,
             cancellationToken
         );
+        List<(Guid, string)> webhooks = await AlertRuleWriter.ReadWebhooksAsync(
+            own,
+            enterprise.EnterpriseId,
+            cancellationToken
+        );
+        var recipients = new List<string>();
+        foreach (string? text in wanted.Recipients)
+        {
+            if (AlertRuleDraft.Address(text) is { } address)
+            {
+                recipients.Add(address);
+            }
+            else if (AlertRuleDraft.FindWebhook(text?.Trim(), webhooks) is { } webhook)
+            {
+                recipients.Add(webhook);
+            }
+            else
+            {
+                return Problems.Problem(
+                    400,
+                    "invalid_request",
+                    "recipients: each must be an e-mail address, or the name or id of a webhook of your enterprise."
+                );
+            }
+        }
+
+        recipients = [.. recipients.Distinct(StringComparer.Ordinal)];
         await own.ExecuteAsync(SetSensitivity, [enterprise.EnterpriseId, sensitivity], cancellationToken);
         await own.ExecuteAsync(
             SetRecipients,

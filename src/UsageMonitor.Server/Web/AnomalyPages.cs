@@ -49,7 +49,7 @@ internal static class AnomalyPages
             {
                 List = list,
                 Query = asked,
-                Settings = await SettingsEndpoints.ReadAsync(database, enterprise, context.RequestAborted),
+                Settings = await SettingsEndpoints.ReadNamedAsync(database, enterprise, context.RequestAborted),
                 Error = error ?? (filter is null ? wrong : null),
                 EnterpriseName = enterprise.Name,
                 Formats = Formats.For(context.Request, enterprise.TimeZone),

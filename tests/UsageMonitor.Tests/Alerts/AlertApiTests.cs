@@ -85,6 +85,104 @@ public sealed partial class AlertApiTests(AlertingServerFixture fixture) : IClas
     }
 
     [Fact]
+    public async Task Rules_WhenRecipientsCannotBeRead_ShouldShowThemAsBrokenUntilTheyAreGivenAgain()
+    {
+        Acme acme = await Acme.CreateAsync(fixture.Server);
+        AlertRuleResponse made = await SendAsync<AlertRuleResponse>(
+            acme,
+            HttpMethod.Post,
+            "/v1/admin/alerts",
+            Rule("a@acme.example"),
+            HttpStatusCode.Created
+        );
+        await using var owner = NpgsqlDataSource.Create(fixture.Server.Database.OwnerConnectionString);
+        await using NpgsqlCommand spoil = owner.CreateCommand(
+            "UPDATE usage_alerts SET recipients = sha256(recipients) WHERE alert_id = $1"
+        );
+        spoil.Parameters.AddWithValue(made.AlertId);
+        await spoil.ExecuteNonQueryAsync(Stop);
+
+        string path = $"/v1/admin/alerts/{made.AlertId}";
+        AlertRuleResponse broken = await SendAsync<AlertRuleResponse>(acme, HttpMethod.Get, path);
+        Assert.Equal(("BROKEN", 0), (broken.Status, broken.Recipients.Count));
+        Assert.Equal(
+            "BROKEN",
+            Assert
+                .Single((await SendAsync<AlertRuleListResponse>(acme, HttpMethod.Get, "/v1/admin/alerts")).Alerts)
+                .Status
+        );
+        using HttpClient browser = await SignInAsync(acme);
+        Assert.Contains(
+            ">Broken<",
+            await browser.GetStringAsync(new Uri("/alerts", UriKind.Relative), Stop),
+            StringComparison.Ordinal
+        );
+
+        AlertRuleResponse mended = await SendAsync<AlertRuleResponse>(
+            acme,
+            HttpMethod.Put,
+            path,
+            Rule("b@acme.example")
+        );
+        Assert.Equal(("ACTIVE", 2), (mended.Status, mended.Version));
+        Assert.Equivalent(mended, await SendAsync<AlertRuleResponse>(acme, HttpMethod.Get, path));
+    }
+
+    [Fact]
+    public async Task CreateRule_WhenThereAreAsManyAsThereMayBe_ShouldRefuseAnother()
+    {
+        Acme acme = await Acme.CreateAsync(fixture.Server);
+        await SendAsync<AlertRuleResponse>(
+            acme,
+            HttpMethod.Post,
+            "/v1/admin/alerts",
+            Rule([.. Enumerable.Range(0, AlertRuleDraft.RecipientsMax).Select(i => $"a{i}@acme.example")]),
+            HttpStatusCode.Created
+        );
+        await using var owner = NpgsqlDataSource.Create(fixture.Server.Database.OwnerConnectionString);
+        await using NpgsqlCommand fill = owner.CreateCommand(
+            """
+            INSERT INTO usage_alerts
+            SELECT (a).* FROM (SELECT jsonb_populate_record(u, jsonb_build_object('alert_id', gen_random_uuid())) AS a
+                                 FROM usage_alerts AS u CROSS JOIN generate_series(2, $2) WHERE u.enterprise_id = $1) AS copies
+            """
+        );
+        fill.Parameters.AddWithValue(acme.EnterpriseId);
+        fill.Parameters.AddWithValue(AlertRuleWriter.RulesMax - 1);
+        await fill.ExecuteNonQueryAsync(Stop);
+
+        await SendAsync<AlertRuleResponse>(
+            acme,
+            HttpMethod.Post,
+            "/v1/admin/alerts",
+            Rule("the-last@acme.example"),
+            HttpStatusCode.Created
+        );
+        await RefusedAsync(
+            acme,
+            HttpMethod.Post,
+            "/v1/admin/alerts",
+            Rule("one-more@acme.example"),
+            409,
+            "too_many_alerts"
+        );
+
+        for (int i = 0; i < Webhook.WebhooksMax; i++)
+        {
+            await MakeWebhookAsync(acme, $"hook {i}", "http://127.0.0.1:9/");
+        }
+
+        await RefusedAsync(
+            acme,
+            HttpMethod.Post,
+            "/v1/admin/webhooks",
+            new WebhookRequest("one more", "http://127.0.0.1:9/"),
+            409,
+            "too_many_webhooks"
+        );
+    }
+
+    [Fact]
     public async Task CreateRule_WhenSomethingIsWrong_ShouldNameTheField()
     {
         Acme acme = await Acme.CreateAsync(fixture.Server);

@@ -160,6 +160,30 @@ public sealed class AnomalyTests(ServerFixture fixture) : IClassFixture<ServerFi
             HttpStatusCode.BadRequest
         );
 
+        // A webhook by its name or id, and only one's own.
+        using HttpResponseMessage made = await fixture.Server.SendAsync(
+            HttpMethod.Post,
+            "/v1/admin/webhooks",
+            acme.Admin.AccessToken,
+            JsonContent.Create(new WebhookRequest("Hook", "https://hooks.acme.example/"))
+        );
+        WebhookResponse hook = (
+            await RunningServer.ReadAsync<WebhookSecretResponse>(made, HttpStatusCode.Created)
+        ).Webhook;
+        AnomalySettings named = (
+            await SettingsAsync(
+                HttpMethod.Put,
+                new AnomalySettings("LOW", ["hook", hook.WebhookId.ToString(), "ben@acme.example"]),
+                HttpStatusCode.OK
+            )
+        )!;
+        Assert.Equal([hook.WebhookId.ToString(), "ben@acme.example"], named.Recipients!);
+        await SettingsAsync(
+            HttpMethod.Put,
+            new AnomalySettings("LOW", [Guid.NewGuid().ToString()]),
+            HttpStatusCode.BadRequest
+        );
+
         async Task<AnomalySettings?> SettingsAsync(HttpMethod method, AnomalySettings? body, HttpStatusCode expected)
         {
             using HttpResponseMessage response = await fixture.Server.SendAsync(

@@ -1,4 +1,7 @@
+using UsageMonitor.Server.Alerts;
+using UsageMonitor.Server.Anomalies;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Mail;
 using UsageMonitor.Tests.Fixtures;
 using Xunit;
 
@@ -85,6 +88,77 @@ public sealed class UserStepTests(Engines engines)
                     )
             )
         );
+
+    [Fact]
+    public async Task RunAsync_WhenMoreStandOutThanAnHourMayTell_ShouldTellTheStrangestByTheNamesTheCustomerKnows()
+    {
+        await using Watched watched = await Watched.StartAsync(engines, s_start);
+        EnterpriseInfo enterprise = await watched.AddEnterpriseAsync("UTC");
+        await watched.TellAsync(enterprise, "ops@acme.example");
+        await LearnAsync(watched, enterprise);
+        for (int user = 1; user < Users; user++)
+        {
+            // One is known by nothing but the UUID.
+            await watched.ExecuteAsync(
+                "UPDATE users SET external_id = $3 WHERE enterprise_id = $1 AND user_id = $2",
+                enterprise.EnterpriseId,
+                Watched.UserId(enterprise, user),
+                ExternalIds.Seal(enterprise, $"person-{user}@acme.example")
+            );
+        }
+
+        // Everybody does far more than ever, each later one more than the one before; the first the most.
+        await watched.UseAsync(
+            enterprise,
+            s_last,
+            [
+                .. Usual(s_last),
+                .. Enumerable
+                    .Range(0, Users)
+                    .Select(user =>
+                        (user, user < Accountants ? "ledger" : "deploy", 10, user == 0 ? 90_000L : 900 * user)
+                    ),
+            ]
+        );
+        await watched.AdvanceAsync(TimeSpan.FromDays(1), TimeSpan.FromDays(1));
+
+        Assert.Equal(Users, (await watched.FoundAsync(enterprise, "USER")).Count);
+        List<(string Channel, string Recipient, AlertNotice Notice)> told = await watched.NoticesAsync(enterprise);
+        Assert.Equal(
+            Enumerable
+                .Range(3, Users - 3)
+                .Select(user => $"person-{user}@acme.example")
+                .Append(Watched.UserId(enterprise, 0).ToString())
+                .Order(StringComparer.Ordinal),
+            told.Select(one => one.Notice.Subject!).Order(StringComparer.Ordinal)
+        );
+        Assert.Equal(AnomalyLimits.NoticesPerHourMax, told.Count);
+        MailMessage mail = AlertMail.Compose(
+            enterprise,
+            told.Single(one => one.Notice.Subject == "person-5@acme.example").Notice,
+            "ops@acme.example",
+            null
+        );
+        Assert.Equal("[LOW] all features: person-5@acme.example behaves unlike before", mail.Subject);
+        Assert.Contains(
+            "events on Mon 30 Mar 2026, most of ledger; an active day of theirs has about",
+            mail.Text,
+            StringComparison.Ordinal
+        );
+        Assert.Contains("Ask the user whether this was meant.", mail.Text, StringComparison.Ordinal);
+
+        // The next hour has a number of its own.
+        await watched.UseAsync(
+            enterprise,
+            s_last.AddDays(1),
+            [.. Usual(s_last.AddDays(1)), (1, "ledger", 10, 900_000)]
+        );
+        await watched.AdvanceAsync(TimeSpan.FromDays(1), TimeSpan.FromDays(1));
+        Assert.Equal(
+            "person-1@acme.example",
+            (await watched.NoticesAsync(enterprise)).Skip(AnomalyLimits.NoticesPerHourMax).Single().Notice.Subject
+        );
+    }
 
     [Fact]
     public async Task RunAsync_WhenSensitivityIsOff_ShouldLearnAndFindNothing() =>

@@ -44,6 +44,7 @@ internal sealed class Watched : IAsyncDisposable
                 _pipeline.Enterprises,
                 _pipeline.Months,
                 _deliveries,
+                new AnomalyNotices(_pipeline.Database, NullLogger<AnomalyNotices>.Instance),
                 Time
             ),
             Time,
@@ -169,6 +170,32 @@ internal sealed class Watched : IAsyncDisposable
             """,
             row => (row.GetString(0), row.GetString(1), row.GetString(2), row.GetString(3))
         );
+
+    /// <summary>Says who is told: addresses, and ids of webhooks.</summary>
+    public Task TellAsync(EnterpriseInfo enterprise, params string[] recipients) =>
+        ExecuteAsync(
+            "INSERT INTO anomaly_settings (enterprise_id, recipients, updated_by, updated_at) VALUES ($1, $2, $1, now())",
+            enterprise.EnterpriseId,
+            AnomalySettingsStore.SealRecipients(enterprise, recipients)
+        );
+
+    /// <summary>What is in the outbox, in the order of its writing.</summary>
+    public async Task<List<(string Channel, string Recipient, AlertNotice Notice)>> NoticesAsync(
+        EnterpriseInfo enterprise
+    )
+    {
+        var rows = await _pipeline.QueryAsync(
+            "SELECT delivery_id, channel, recipient, payload FROM alert_deliveries ORDER BY created_at, delivery_id",
+            row => (Id: row.GetGuid(0), Channel: row.GetString(1), To: (byte[])row[2], Payload: (byte[])row[3])
+        );
+        return rows.ConvertAll(row =>
+            (
+                row.Channel,
+                AlertOutbox.OpenRecipient(enterprise, row.Id, row.To),
+                AlertNotice.Open(enterprise, row.Id, row.Payload)
+            )
+        );
+    }
 
     public async Task ExecuteAsync(string sql, params object[] parameters)
     {

@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using Microsoft.Extensions.Logging.Abstractions;
 using Npgsql;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Alerts;
@@ -34,7 +35,7 @@ internal sealed class PipelineFixture : IAsyncDisposable
         Months = new MonthPartitions(Database);
         Metering = new MeteringSources(
             new LimitSets(Database, _version),
-            new AlertRuleSets(Database, _version),
+            new AlertRuleSets(Database, _version, NullLogger<AlertRuleSets>.Instance),
             new DeliverySignal()
         );
     }

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Npgsql;
+using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Processing.Metering;
@@ -188,6 +189,38 @@ public sealed class AlertTests(Engines engines) : IAsyncLifetime
         Assert.Empty(await _metering.AlertsAsync());
     }
 
+    [Theory]
+    [InlineData("too short")]
+    [InlineData("another rule's")]
+    [InlineData("no webhook")]
+    public async Task RunAsync_WhenARulesRecipientsCannotBeRead_ShouldTellOfTheOthersAndStoreEverything(string broken)
+    {
+        Guid rule = await _metering.AddRuleAsync(_enterprise, "export", LimitWindow.Daily, value: 1);
+        Guid other = await _metering.AddRuleAsync(_enterprise, "export", LimitWindow.Daily, value: 2);
+        EnterpriseInfo beside = await _metering.Pipeline.AddEnterpriseAsync("Etc/UTC", 1);
+        Guid besides = await _metering.AddRuleAsync(beside, "export", LimitWindow.Daily, value: 2);
+        await _metering.ExecuteAsync(
+            "UPDATE usage_alerts SET recipients = $2, notification = $3 WHERE alert_id = $1",
+            rule,
+            broken switch
+            {
+                "too short" => "?"u8.ToArray(),
+                "another rule's" => AlertRule.SealRecipients(_enterprise, other, ["ops@example.com"]),
+                _ => AlertRule.SealRecipients(_enterprise, rule, ["ops@example.com"]),
+            },
+            broken == "no webhook" ? AlertRule.Webhook : AlertRule.Email
+        );
+
+        await _metering.UseAsync(_enterprise, "ana", "export", 2);
+        await _metering.UseAsync(beside, "ana", "export", 2);
+
+        Assert.Equal(
+            new[] { other, besides }.Order(),
+            (await _metering.AlertsAsync()).Select(alert => alert.AlertId).Order()
+        );
+        Assert.Equal(4, await _metering.CountAsync("usage_events"));
+    }
+
     [Fact]
     public async Task RunAsync_WhenRuleAndLimitAreGone_ShouldTellNobody()
     {
@@ -309,6 +342,59 @@ public sealed class AlertTests(Engines engines) : IAsyncLifetime
             [s_now.AddMinutes(10).UtcDateTime, null],
             (await _metering.AlertsAsync()).OrderBy(alert => alert.ResolvedAt is null).Select(alert => alert.ResolvedAt)
         );
+    }
+
+    [Theory]
+    [InlineData("2026-03-08T05:00Z", 23)] // the day on which New York's clocks go forward
+    [InlineData("2026-11-01T04:00Z", 25)] // … and back
+    [InlineData("2026-11-02T05:00Z", 24)]
+    public async Task ResolveAlertsAsync_WhenTheClocksChange_ShouldResolveAtTheEndOfTheLocalDay(string start, int hours)
+    {
+        var dayStart = DateTimeOffset.Parse(start, System.Globalization.CultureInfo.InvariantCulture);
+        await using MeteringFixture metering = await MeteringFixture.CreateAsync(engines, dayStart.AddMinutes(1));
+        EnterpriseInfo enterprise = await metering.Pipeline.AddEnterpriseAsync("America/New_York", 1);
+        await metering.AddRuleAsync(enterprise, "export", LimitWindow.Daily, value: 1);
+        using var ended = new EndedWindows(
+            metering.Pipeline.Database,
+            metering.Time,
+            NullLogger<EndedWindows>.Instance
+        );
+        await metering.UseAsync(enterprise, "ana", "export", 1);
+
+        // In the day's last second it is open, and what comes then is of this day.
+        metering.Time.SetUtcNow(dayStart.AddHours(hours).AddSeconds(-1));
+        await metering.UseAsync(enterprise, "ana", "export", 1);
+        await ended.ResolveAlertsAsync(default);
+        Assert.Null(Assert.Single(await metering.AlertsAsync()).ResolvedAt);
+
+        metering.Time.SetUtcNow(dayStart.AddHours(hours));
+        await ended.ResolveAlertsAsync(default);
+        await metering.UseAsync(enterprise, "ana", "export", 1);
+
+        Assert.Equal(
+            [
+                (dayStart.UtcDateTime, dayStart.AddHours(hours).UtcDateTime),
+                (dayStart.AddHours(hours).UtcDateTime, (DateTime?)null),
+            ],
+            (await metering.AlertsAsync()).Select(alert => (alert.WindowStart, alert.ResolvedAt))
+        );
+    }
+
+    [Fact]
+    public async Task RunAsync_WhenAnHourComesTwice_ShouldTellOfEach()
+    {
+        // 01:30 in New York, before the clocks go back at 02:00 to 01:00.
+        var first = new DateTimeOffset(2026, 11, 1, 5, 30, 0, TimeSpan.Zero);
+        await using MeteringFixture metering = await MeteringFixture.CreateAsync(engines, first);
+        EnterpriseInfo enterprise = await metering.Pipeline.AddEnterpriseAsync("America/New_York", 1);
+        await metering.AddRuleAsync(enterprise, "export", LimitWindow.Hourly, value: 1);
+
+        await metering.UseAsync(enterprise, "ana", "export", 1);
+        metering.Time.Advance(TimeSpan.FromHours(1));
+        await metering.UseAsync(enterprise, "ana", "export", 1);
+
+        DateTime hour = first.UtcDateTime.AddMinutes(-30);
+        Assert.Equal([hour, hour.AddHours(1)], (await metering.AlertsAsync()).Select(alert => alert.WindowStart));
     }
 
     [Fact]

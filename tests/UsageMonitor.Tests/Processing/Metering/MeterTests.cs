@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Microsoft.Extensions.Logging.Abstractions;
 using Npgsql;
 using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Ingestion;
@@ -197,7 +198,7 @@ public sealed class MeterTests(Engines engines) : IAsyncLifetime
             pipeline.Months,
             new MeteringSources(
                 new LimitSets(pipeline.Database, version),
-                new AlertRuleSets(pipeline.Database, version),
+                new AlertRuleSets(pipeline.Database, version, NullLogger<AlertRuleSets>.Instance),
                 deliveries
             ),
             _metering.Time
