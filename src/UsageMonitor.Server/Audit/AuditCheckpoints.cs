@@ -34,7 +34,9 @@ internal sealed class AuditCheckpoints(
     {
         ECDsaSecurityKey key = await keys.SigningKeyAsync(cancellationToken);
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
-        if (await AuditReader.HeadAsync(own, enterpriseId, cancellationToken) is not (> 0, var hash) head)
+        if (
+            await AuditReader.HeadAsync(own, enterpriseId, cancellationToken) is not { PreviousHash: { } previous } head
+        )
         {
             return null;
         }
@@ -43,12 +45,22 @@ internal sealed class AuditCheckpoints(
         now = now.AddTicks(-(now.Ticks % TimeSpan.TicksPerMicrosecond));
         string jws = CheckpointSignature.Sign(
             key,
-            new CheckpointClaims(enterpriseId, head.Sequence, Convert.ToHexStringLower(hash), AuditChain.Time(now))
+            new CheckpointClaims(
+                enterpriseId,
+                head.Sequence,
+                Convert.ToHexStringLower(head.Hash),
+                Convert.ToHexStringLower(previous),
+                AuditChain.Time(now)
+            )
         );
         await own.ExecuteAsync(InsertKey, [key.KeyId, CheckpointSignature.Jwk(key), now], cancellationToken);
-        await own.ExecuteAsync(Insert, [enterpriseId, head.Sequence, now, hash, key.KeyId, jws], cancellationToken);
+        await own.ExecuteAsync(
+            Insert,
+            [enterpriseId, head.Sequence, now, head.Hash, key.KeyId, jws],
+            cancellationToken
+        );
         await own.CommitAsync(cancellationToken);
-        return new Checkpoint(head.Sequence, hash, now, key.KeyId, jws);
+        return new Checkpoint(head.Sequence, head.Hash, now, key.KeyId, jws);
     }
 
     private const string List = """
@@ -118,9 +130,12 @@ internal sealed class AuditCheckpoints(
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
 
         // The end before the entries: what is appended meanwhile is beyond it.
-        (long Sequence, byte[] Hash) head =
-            await AuditReader.HeadAsync(own, enterpriseId, cancellationToken) ?? (0, AuditChain.Genesis);
-        long last = Math.Min(Math.Min(to ?? long.MaxValue, from + VerifiedMax - 1), Math.Max(head.Sequence, from));
+        AuditHead head =
+            await AuditReader.HeadAsync(own, enterpriseId, cancellationToken)
+            ?? new AuditHead(0, AuditChain.Genesis, null);
+        List<Checkpoint> newest = await ListAsync(own, enterpriseId, long.MaxValue, 0, 1, cancellationToken);
+        long end = Math.Max(head.Sequence, newest.FirstOrDefault()?.Sequence ?? 0);
+        long last = Math.Min(Math.Min(to ?? long.MaxValue, from + VerifiedMax - 1), Math.Max(end, from));
         List<Checkpoint> signed = await ListAsync(own, enterpriseId, last + 1, from, VerifiedMax, cancellationToken);
         Dictionary<string, JsonElement> known = await KeysAsync(own, cancellationToken);
         var anchors = new List<AuditAnchor>();
@@ -139,10 +154,10 @@ internal sealed class AuditCheckpoints(
 
         if (head.Sequence > 0 && head.Sequence == last)
         {
-            anchors.Add(new AuditAnchor(head.Sequence, head.Hash, DateTimeOffset.MaxValue));
+            anchors.Add(new AuditAnchor(head.Sequence, head.Hash, null, DateTimeOffset.MaxValue));
         }
 
-        var verifier = new AuditVerifier(anchors, fromStart: from == 1);
+        var verifier = new AuditVerifier(anchors, from);
         await foreach (
             AuditRecord record in AuditReader.ReadAsync(
                 sql => own.Command(sql),
@@ -157,6 +172,6 @@ internal sealed class AuditCheckpoints(
             verifier.Add(record);
         }
 
-        return (verifier.End(), last < head.Sequence ? last + 1 : null);
+        return (verifier.End(), last < end ? last + 1 : null);
     }
 }

@@ -114,9 +114,7 @@ internal static class AuditCommand
                 enterpriseId ??= record.Columns.EnterpriseId;
                 verifier ??= new AuditVerifier(
                     anchors.Where(claims => claims.EnterpriseId == enterpriseId).Select(claims => claims.Anchor),
-                    fromStart: record.Sequence == 1
-                        || anchors.Count == 0
-                        || anchors.Min(a => a.Sequence) < record.Sequence
+                    from: BeginningOf(record, anchors)
                 );
                 if (record.Columns.EnterpriseId != enterpriseId)
                 {
@@ -129,10 +127,18 @@ internal static class AuditCommand
         }
 
         return Tell(
-            verifier ?? new AuditVerifier(anchors.Select(claims => claims.Anchor), fromStart: true),
+            verifier ?? new AuditVerifier(anchors.Select(claims => claims.Anchor), from: 1),
             anchors.Count,
             output
         );
+    }
+
+    // A part of a chain begins where it was asked to; but what has been signed within an export is in it, so an export that begins
+    // behind one of its checkpoints has lost its beginning.
+    private static long BeginningOf(AuditRecord first, List<CheckpointClaims> anchors)
+    {
+        long earliest = anchors.Count == 0 ? long.MaxValue : anchors.Min(claims => claims.Sequence);
+        return Math.Min(first.Sequence, earliest);
     }
 
     private static int Tell(AuditVerifier verifier, int checkpoints, TextWriter output)

@@ -23,6 +23,10 @@ internal sealed record AuditFilter
     public long? Before { get; init; }
 }
 
+/// <summary>Where a chain ends.</summary>
+/// <param name="PreviousHash">As its last entry says; null: that entry is not there.</param>
+internal sealed record AuditHead(long Sequence, byte[] Hash, byte[]? PreviousHash);
+
 /// <summary>Reads an enterprise's chain, under either login.</summary>
 internal static class AuditReader
 {
@@ -130,10 +134,14 @@ internal static class AuditReader
         }
     }
 
-    private const string Head = "SELECT sequence, hash FROM audit_heads WHERE enterprise_id = $1";
+    private const string Head = """
+        SELECT h.sequence, h.hash, l.previous_hash FROM audit_heads h
+        LEFT JOIN audit_log l ON l.enterprise_id = h.enterprise_id AND l.sequence = h.sequence AND l.hash = h.hash
+        WHERE h.enterprise_id = $1
+        """;
 
-    /// <summary>Where the chain ends; null: there is no entry.</summary>
-    public static async Task<(long Sequence, byte[] Hash)?> HeadAsync(
+    /// <summary>Where the chain ends; null: it has not begun.</summary>
+    public static async Task<AuditHead?> HeadAsync(
         ScopedTransaction own,
         Guid enterpriseId,
         CancellationToken cancellationToken
@@ -141,7 +149,13 @@ internal static class AuditReader
     {
         await using NpgsqlCommand command = own.Command(Head, enterpriseId);
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
-        return await reader.ReadAsync(cancellationToken) ? (reader.GetInt64(0), reader.GetFieldValue<byte[]>(1)) : null;
+        return await reader.ReadAsync(cancellationToken)
+            ? new AuditHead(
+                reader.GetInt64(0),
+                reader.GetFieldValue<byte[]>(1),
+                reader.IsDBNull(2) ? null : reader.GetFieldValue<byte[]>(2)
+            )
+            : null;
     }
 
     private static async Task<List<AuditRecord>> ReadAllAsync(

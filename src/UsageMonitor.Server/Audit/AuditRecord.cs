@@ -65,4 +65,5 @@ internal sealed record AuditRecord(
 }
 
 /// <summary>A signed statement: at this sequence the chain's hash was this.</summary>
-internal sealed record AuditAnchor(long Sequence, byte[] Hash, DateTimeOffset SignedAt);
+/// <param name="PreviousHash">The hash before it, which tells whether that entry alone is another; null: not said.</param>
+internal sealed record AuditAnchor(long Sequence, byte[] Hash, byte[]? PreviousHash, DateTimeOffset SignedAt);

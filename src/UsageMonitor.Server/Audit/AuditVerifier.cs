@@ -33,7 +33,7 @@ internal sealed class AuditVerifier
     private const int ShiftMax = 1_000;
 
     private readonly SortedDictionary<long, AuditAnchor> _anchors = [];
-    private readonly bool _fromStart;
+    private readonly long _from;
     private AuditRecord? _last;
     private AuditRecord? _suspect;
     private AuditRecord? _moved;
@@ -49,10 +49,10 @@ internal sealed class AuditVerifier
     private long _highest;
 
     /// <param name="anchors">What has been signed.</param>
-    /// <param name="fromStart">The chain is to begin with its first entry; else with whichever comes.</param>
-    public AuditVerifier(IEnumerable<AuditAnchor> anchors, bool fromStart)
+    /// <param name="from">The sequence with which the entries are to begin; 0: whichever comes.</param>
+    public AuditVerifier(IEnumerable<AuditAnchor> anchors, long from)
     {
-        _fromStart = fromStart;
+        _from = from;
         foreach (AuditAnchor anchor in anchors)
         {
             // Of two that differ the earlier one was signed before whatever happened since.
@@ -128,7 +128,7 @@ internal sealed class AuditVerifier
             {
                 if (anchor.Sequence > (_last?.Sequence ?? 0))
                 {
-                    _fault = Removed((_last?.Sequence ?? 0) + 1);
+                    _fault = Removed(_last is { } last ? last.Sequence + 1 : Math.Max(1, _from));
                     break;
                 }
             }
@@ -141,7 +141,7 @@ internal sealed class AuditVerifier
     {
         long expected =
             _last is { } last ? last.Sequence + 1
-            : _fromStart ? 1
+            : _from > 0 ? _from
             : record.Sequence;
         if (record.Sequence < expected)
         {
@@ -159,7 +159,7 @@ internal sealed class AuditVerifier
             return;
         }
 
-        byte[] before = _last?.Hash ?? (_fromStart ? AuditChain.Genesis : record.PreviousHash);
+        byte[] before = _last?.Hash ?? (record.Sequence == 1 ? AuditChain.Genesis : record.PreviousHash);
         if (!IsOwn(record, record.Sequence))
         {
             Unlike(record);
@@ -196,8 +196,9 @@ internal sealed class AuditVerifier
             if (!anchor.Hash.AsSpan().SequenceEqual(record.Hash))
             {
                 long from = _anchoredTo + 1;
+                bool isItAlone = anchor.PreviousHash?.AsSpan().SequenceEqual(record.PreviousHash) == true;
                 _fault =
-                    from == record.Sequence
+                    from == record.Sequence || isItAlone
                         ? Altered(record.Sequence)
                         : new AuditFault(
                             "REWRITTEN",

@@ -8,12 +8,19 @@ using UsageMonitor.Server.Platform.Auditing;
 namespace UsageMonitor.Server.Audit;
 
 /// <summary>What a checkpoint says.</summary>
-internal sealed record CheckpointClaims(Guid EnterpriseId, long Sequence, string Hash, string SignedAt)
+internal sealed record CheckpointClaims(
+    Guid EnterpriseId,
+    long Sequence,
+    string Hash,
+    string PreviousHash,
+    string SignedAt
+)
 {
     public AuditAnchor Anchor =>
         new(
             Sequence,
             Convert.FromHexString(Hash),
+            Convert.FromHexString(PreviousHash),
             DateTimeOffset.Parse(SignedAt, System.Globalization.CultureInfo.InvariantCulture)
         );
 }

@@ -151,7 +151,7 @@ public sealed class AuditChainTests(IdentityFixture fixture) : IClassFixture<Ide
         )!.DataKey;
         List<AuditRecord> whole = await ReadAsync(enterpriseId);
         int last = whole.Count;
-        var anchor = new AuditAnchor(last, whole[^1].Hash, DateTimeOffset.UtcNow);
+        var anchor = new AuditAnchor(last, whole[^1].Hash, whole[^1].PreviousHash, DateTimeOffset.UtcNow);
         Assert.Null(Verify(whole, anchor).Fault);
         const int Seed = 5;
         var random = new Random(Seed);
@@ -210,7 +210,7 @@ public sealed class AuditChainTests(IdentityFixture fixture) : IClassFixture<Ide
 
     private static AuditVerdict Verify(IEnumerable<AuditRecord> records, params AuditAnchor[] anchors)
     {
-        var verifier = new AuditVerifier(anchors, fromStart: true);
+        var verifier = new AuditVerifier(anchors, from: 1);
         foreach (AuditRecord record in records)
         {
             verifier.Add(record);
