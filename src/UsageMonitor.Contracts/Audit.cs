@@ -90,3 +90,54 @@ public sealed record AuditVerifyResponse(
 /// <param name="Sequence">Of the first entry that is not what it was.</param>
 /// <param name="Detail">In words.</param>
 public sealed record AuditFaultResponse(string Kind, long Sequence, string Detail);
+
+/// <summary>Where the audit log is to be streamed to.</summary>
+/// <param name="Name">For people.</param>
+/// <param name="Kind"><c>WEBHOOK</c> or <c>SYSLOG</c> (RFC 5424 over TLS).</param>
+/// <param name="Address">A webhook's https address, or a syslog receiver's <c>host:port</c>.</param>
+/// <param name="Status"><c>ACTIVE</c> (the default) or <c>INACTIVE</c>.</param>
+/// <param name="Certificate">SYSLOG: PEM of the authority its certificate must come from; left out: the system's.</param>
+public sealed record AuditDestinationRequest(
+    string? Name,
+    string? Kind,
+    string? Address,
+    string? Status = null,
+    string? Certificate = null
+);
+
+/// <summary>Where the audit log is streamed to.</summary>
+/// <param name="DestinationId">The destination.</param>
+/// <param name="Name">For people.</param>
+/// <param name="Kind"><c>WEBHOOK</c> or <c>SYSLOG</c>.</param>
+/// <param name="Address">Without what may be secret in it.</param>
+/// <param name="Status"><c>ACTIVE</c> or <c>INACTIVE</c>.</param>
+/// <param name="CursorSequence">The last entry it has taken.</param>
+/// <param name="Failures">Attempts in a row that it did not take.</param>
+/// <param name="LastError">Why not.</param>
+/// <param name="CreatedAt">When it was made.</param>
+/// <param name="UpdatedAt">When it was changed.</param>
+public sealed record AuditDestinationResponse(
+    Guid DestinationId,
+    string Name,
+    string Kind,
+    string? Address,
+    string Status,
+    long CursorSequence,
+    int Failures,
+    string? LastError,
+    DateTimeOffset CreatedAt,
+    DateTimeOffset UpdatedAt
+);
+
+/// <summary>A destination that was just made.</summary>
+/// <param name="Destination">The destination.</param>
+/// <param name="Secret">Signs what a webhook is sent (Standard Webhooks); shown this once. Null of a syslog receiver.</param>
+public sealed record AuditDestinationSecretResponse(AuditDestinationResponse Destination, string? Secret);
+
+/// <summary>The destinations as they were made; there are few.</summary>
+/// <param name="Destinations">The destinations.</param>
+public sealed record AuditDestinationListResponse(IReadOnlyList<AuditDestinationResponse> Destinations);
+
+/// <summary>From where on a destination is to be sent everything again.</summary>
+/// <param name="FromSequence">The first entry.</param>
+public sealed record AuditReplayRequest(long FromSequence);

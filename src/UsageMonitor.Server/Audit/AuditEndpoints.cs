@@ -21,7 +21,7 @@ internal static class AuditEndpoints
             .Produces<AuditListResponse>()
             .ProducesProblem(400);
         group
-            .MapGet("/{sequence:long}", GetAsync)
+            .MapGet("/{sequence}", GetAsync)
             .RequirePermission(Permissions.AuditRead)
             .WithName("GetAuditEntry")
             .WithSummary("An entry of the audit log, with what was before and after")
@@ -62,6 +62,7 @@ internal static class AuditEndpoints
             .WithSummary($"Checks up to {AuditCheckpoints.VerifiedMax} entries of the chain")
             .Produces<AuditVerifyResponse>()
             .ProducesProblem(400);
+        DestinationEndpoints.Map(group);
         return routes;
     }
 
@@ -212,7 +213,7 @@ internal static class AuditEndpoints
     }
 
     private static async Task<IResult> GetAsync(
-        long sequence,
+        string sequence,
         HttpContext context,
         Database database,
         EnterpriseDirectory enterprises,
@@ -224,7 +225,9 @@ internal static class AuditEndpoints
             enterprise.EnterpriseId,
             cancellationToken
         );
-        return await AuditReader.FindAsync(own, enterprise, sequence, cancellationToken) is { } record
+        return
+            TrySequence(sequence, out long? number)
+            && await AuditReader.FindAsync(own, enterprise, number ?? 0, cancellationToken) is { } record
             ? Results.Ok(Answer(record))
             : Problems.Problem(404, "not_found", "Your enterprise has no such entry.");
     }

@@ -28,6 +28,7 @@ public sealed class AuditManifestTests(TenantsFixture fixture) : IClassFixture<T
         ["POST /limits/backtest"] = "computes and changes nothing",
         ["POST /v1/admin/identity-providers/{providerId:guid}/test"] = "looks whether the provider answers",
         ["POST /single-sign-on/{providerId:guid}/test"] = "looks whether the provider answers",
+        ["POST /audit/verify"] = "looks, and changes nothing",
         ["POST /v1/audit/verify"] = "looks, and changes nothing",
         ["POST /v1/me/proof/options"] = "hands out a challenge",
         ["POST /v1/me/second-factors/passkeys/options"] = "hands out a challenge",
