@@ -7,7 +7,6 @@ using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
-using Microsoft.Extensions.DependencyInjection;
 using Npgsql;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Audit;
@@ -59,7 +58,7 @@ public sealed class AuditStreamingTests(Engines engines)
             };
             await MakeKeysAsync(server, admin, 5);
             await Eventually.TrueAsync(
-                () => receiver.Posts.Count(post => post.Body.Contains("api_key.created", StringComparison.Ordinal)) > 0,
+                () => receiver.Posts.Any(post => post.Body.Contains("api_key.created", StringComparison.Ordinal)),
                 "the receiver is asked"
             );
         }
