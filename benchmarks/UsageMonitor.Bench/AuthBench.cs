@@ -11,6 +11,7 @@ using UsageMonitor.Server.Gateway.RateLimits;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Auditing;
 
 namespace UsageMonitor.Bench;
 
@@ -72,7 +73,8 @@ internal sealed class AuthBench(Options options, string dataFolder, TextWriter p
         builder.WebHost.UseUrls("http://127.0.0.1:0");
         builder
             .Services.AddSingleton(platform.GetRequiredService<CredentialCache>())
-            .AddSingleton(platform.GetRequiredService<RateLimiter>());
+            .AddSingleton(platform.GetRequiredService<RateLimiter>())
+            .AddSingleton(platform.GetRequiredService<AuditRequests>());
         WebApplication app = builder.Build();
         app.UseRouting();
         app.UseWhen(
@@ -82,6 +84,7 @@ internal sealed class AuthBench(Options options, string dataFolder, TextWriter p
         RateLimiter limiter = platform.GetRequiredService<RateLimiter>();
         app.MapPost(GuardedPath, (RequestDelegate)(context => HandleAsync(context, limiter)))
             .CountsItsEvents()
+            .NotAudited("as the one that takes events", hasScope: false)
             .RequirePermission(Permissions.UsageWrite);
         app.MapPost(PlainPath, (RequestDelegate)(context => HandleAsync(context, limiter: null)));
         await app.StartAsync();

@@ -6,6 +6,7 @@ using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Gateway.RateLimits;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Auditing;
 
 namespace UsageMonitor.Bench;
 
@@ -28,6 +29,7 @@ internal sealed class GuardCost(IServiceProvider platform, string apiKey)
                 _ => Task.CompletedTask,
                 new EndpointMetadataCollection(
                     new PermissionMetadata(Permissions.UsageWrite),
+                    new NotAuditedMetadata("as the one that takes events", HasScope: false),
                     new RateLimitMetadata(RateUnit.Events, ByEndpoint: true)
                 ),
                 "events"
@@ -37,6 +39,7 @@ internal sealed class GuardCost(IServiceProvider platform, string apiKey)
             asked => TakeAsync(asked, limiter),
             platform.GetRequiredService<CredentialCache>(),
             limiter,
+            platform.GetRequiredService<AuditRequests>(),
             NullLogger<Guard>.Instance
         );
 

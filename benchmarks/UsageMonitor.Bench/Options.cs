@@ -12,6 +12,7 @@ internal sealed record Options
                ./bench policies [--rounds N] [--quick]       what a decision of the policy engine costs
                ./bench limits [--rounds N] [--quick]         what BLOCK limits cost ingestion, and how fast usage/check decides
                ./bench alerts [--rounds N] [--quick]         from a crossed threshold to the mail in a mail server, under load
+               ./bench audit [--rounds N] [--quick]          what an entry of the audit log adds to an act
                ./bench anomaly --input DIR --output DIR      what the anomaly detector finds, by the Numenta Anomaly Benchmark
 
           --rounds N        measured rounds of everything (3)
@@ -52,6 +53,9 @@ internal sealed record Options
     /// <summary>From a crossed threshold to the mail.</summary>
     public const string Alerts = "alerts";
 
+    /// <summary>What an entry of the audit log costs.</summary>
+    public const string Audit = "audit";
+
     /// <summary>What the anomaly detector finds.</summary>
     public const string Anomaly = "anomaly";
 
@@ -85,7 +89,7 @@ internal sealed record Options
 
             options = name switch
             {
-                Ingest or ActiveUsers or Auth or Policies or Limits or Alerts or Anomaly => options with
+                Ingest or ActiveUsers or Auth or Policies or Limits or Alerts or Audit or Anomaly => options with
                 {
                     What = name,
                 },

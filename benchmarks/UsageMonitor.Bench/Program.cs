@@ -62,6 +62,7 @@ internal static class Program
                 Options.Limits => await new LimitsBench(options, program, dataFolder, Console.Error).RunAsync(),
                 Options.Alerts => await new AlertsBench(options, program, dataFolder, Console.Error).RunAsync(),
                 Options.Anomaly => new AnomalyBench(options, Console.Error).Run(),
+                Options.Audit => await new AuditBench(options, dataFolder, Console.Error).RunAsync(),
                 Options.Auth => await new AuthBench(options, dataFolder, Console.Error).RunAsync(),
                 _ => await new Bench(options, program, dataFolder, Console.Error).RunAsync(),
             };

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using UsageMonitor.Server.Audit;
 using UsageMonitor.Server.Import;
 using UsageMonitor.Server.Platform.Embedded;
 
@@ -12,6 +13,7 @@ internal static class Program
         var root = new RootCommand("Usage Monitor: enterprise usage monitoring and administration.");
         root.Subcommands.Add(ServeCommand.Create());
         root.Subcommands.Add(ImportCommand.Create());
+        root.Subcommands.Add(AuditCommand.Create());
         root.Subcommands.Add(PostgresCommand.Create());
         // Null: commands handle signals themselves; the library would end the process two seconds after one.
         return root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null });

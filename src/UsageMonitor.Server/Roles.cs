@@ -1,5 +1,6 @@
 using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Anomalies;
+using UsageMonitor.Server.Audit;
 using UsageMonitor.Server.Dashboard;
 using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
@@ -60,7 +61,12 @@ internal static class Roles
         new(Processing, "stores, counts and accounts for events")
         {
             Register = services =>
-                services.AddHostedService<ProcessingService>().AddMetering().AddAlertDelivery().AddAnomalies(),
+                services
+                    .AddHostedService<ProcessingService>()
+                    .AddMetering()
+                    .AddAlertDelivery()
+                    .AddAnomalies()
+                    .AddAuditWork(),
         },
         new(Dashboard, "answers with numbers, and shows the pages")
         {
@@ -75,7 +81,7 @@ internal static class Roles
             },
             Paths = ["/v1/dashboard", "/v1/admin/usage/ledger", "/v1/admin/anomalies", ""],
         },
-        new(Admin, "enterprises, people, roles, keys, policies, limits and alerts")
+        new(Admin, "enterprises, people, roles, keys, policies, limits, alerts and audit")
         {
             Map = app =>
             {
@@ -91,8 +97,9 @@ internal static class Roles
                 app.MapLimitEndpoints();
                 app.MapAlertEndpoints();
                 app.MapSecondFactorReset();
+                app.MapAuditEndpoints();
             },
-            Paths = ["/v1/platform", "/v1/admin"],
+            Paths = ["/v1/platform", "/v1/admin", "/v1/audit"],
         },
         new(All, "everything in one process")
         {

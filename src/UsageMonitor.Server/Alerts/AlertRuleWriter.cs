@@ -56,6 +56,7 @@ internal sealed class AlertRuleWriter(
         DateTime now = Now();
         AlertRule rule = Rule(draft, Guid.CreateVersion7(now), 1, ActorOf(caller), now, now);
         await own.ExecuteAsync(InsertRule, [.. Columns(enterprise, rule), rule.CreatedBy], cancellationToken);
+        own.Audit("alert_rule.created", "alert_rule", rule.AlertId, after: rule);
         await version.CommitAsync(own, cancellationToken);
         return Results.Created($"/v1/admin/alerts/{rule.AlertId}", Answer(rule));
     }
@@ -111,6 +112,7 @@ internal sealed class AlertRuleWriter(
 
         AlertRule rule = Rule(draft, alertId, last.Version + 1, last.CreatedBy, last.CreatedAt, Now());
         await own.ExecuteAsync(UpdateRule, Columns(enterprise, rule), cancellationToken);
+        own.Audit("alert_rule.changed", "alert_rule", alertId, last, rule);
         await version.CommitAsync(own, cancellationToken);
         return Results.Ok(Answer(rule));
     }
@@ -125,6 +127,7 @@ internal sealed class AlertRuleWriter(
             return NotFound();
         }
 
+        own.Audit("alert_rule.deleted", "alert_rule", alertId);
         await version.CommitAsync(own, cancellationToken);
         return Results.NoContent();
     }

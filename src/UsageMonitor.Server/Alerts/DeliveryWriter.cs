@@ -127,6 +127,7 @@ internal sealed class DeliveryWriter(
             await batch.ExecuteNonQueryAsync(cancellationToken);
         }
 
+        own.Audit("delivery.asked", "delivery", delivery.DeliveryId);
         await own.CommitAsync(cancellationToken);
         signal.Wake();
         return Results.Accepted(value: new DeliveryAcceptedResponse(delivery.DeliveryId));

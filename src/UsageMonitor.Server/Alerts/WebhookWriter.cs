@@ -79,6 +79,7 @@ internal sealed class WebhookWriter(
             ],
             cancellationToken
         );
+        own.Audit("webhook.created", "webhook", webhook.WebhookId, after: Told(webhook));
         await own.CommitAsync(cancellationToken);
         return Results.Created(
             $"/v1/admin/webhooks/{webhook.WebhookId}",
@@ -146,6 +147,7 @@ internal sealed class WebhookWriter(
             ],
             cancellationToken
         );
+        own.Audit("webhook.changed", "webhook", webhookId, Told(last), Told(webhook));
         await own.CommitAsync(cancellationToken);
         return Results.Ok(Answer(caller, webhook));
     }
@@ -184,6 +186,7 @@ internal sealed class WebhookWriter(
             ],
             cancellationToken
         );
+        own.Audit("webhook.secret_rotated", "webhook", webhookId);
         await own.CommitAsync(cancellationToken);
         return Results.Ok(new WebhookSecretResponse(Answer(caller, webhook), WebhookSignature.Show(secret)));
     }
@@ -223,9 +226,20 @@ internal sealed class WebhookWriter(
             return NotFound();
         }
 
+        own.Audit("webhook.deleted", "webhook", webhookId);
         await own.CommitAsync(cancellationToken);
         return Results.NoContent();
     }
+
+    // The address may carry a secret; what it is asked for on is enough to tell them apart.
+    private static object Told(Webhook webhook) =>
+        new
+        {
+            webhook.Version,
+            webhook.Name,
+            host = Uri.TryCreate(webhook.Url, UriKind.Absolute, out Uri? url) ? url.Authority : null,
+            webhook.Status,
+        };
 
     private const string ReadWebhooks = $"""
         SELECT {Webhook.Columns} FROM webhooks WHERE enterprise_id = $1 AND webhook_id > $2 ORDER BY webhook_id LIMIT $3

@@ -91,6 +91,7 @@ internal static class FeedbackEndpoint
         }
 
         AnomalyResponse? answered = await AnomalyReader.FindAsync(own, enterprise, anomalyId, cancellationToken);
+        own.Audit("anomaly.answered", "anomaly", anomalyId, after: new { isExpected });
         await own.CommitAsync(cancellationToken);
         return Results.Ok(answered);
     }

@@ -177,6 +177,13 @@ internal static class SettingsEndpoints
             ],
             cancellationToken
         );
+        own.Audit(
+            "anomaly_settings.changed",
+            "enterprise",
+            enterprise.EnterpriseId,
+            new { sensitivity = enterprise.AnomalySensitivity },
+            new { sensitivity, recipientCount = recipients.Count }
+        );
         await version.CommitAsync(own, cancellationToken);
         return Results.Ok(new AnomalySettings(sensitivity, recipients));
     }

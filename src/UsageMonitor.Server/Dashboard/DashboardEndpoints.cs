@@ -30,6 +30,7 @@ internal static class DashboardEndpoints
             .WithSummary("Usage and active users of each feature");
         group
             .MapGet("/users/{userId}/analytics", UserAsync)
+            .AuditedRead("person.usage_read", "user")
             .WithName("GetUserAnalytics")
             .WithSummary("What one user used")
             .ProducesProblem(StatusCodes.Status404NotFound);

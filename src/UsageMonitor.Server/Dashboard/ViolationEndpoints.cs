@@ -220,6 +220,12 @@ internal static class ViolationEndpoints
             reason,
             cancellationToken
         );
+        own.Audit(
+            "violations.resolved",
+            "violation",
+            ids.Count == 1 ? ids[0] : null,
+            after: new { resolved = found.Where(one => one.Value).Select(one => one.Key).Order(), reason }
+        );
         await own.CommitAsync(cancellationToken);
         ILookup<bool?, Guid> became = ids.Distinct()
             .ToLookup(id => found.TryGetValue(id, out bool isResolvedNow) ? isResolvedNow : (bool?)null);

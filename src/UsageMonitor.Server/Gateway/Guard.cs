@@ -2,6 +2,7 @@ using Npgsql;
 using UsageMonitor.Server.Gateway.RateLimits;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Auditing;
 using IPAddress = System.Net.IPAddress;
 using IPNetwork = System.Net.IPNetwork;
 
@@ -15,6 +16,7 @@ internal sealed partial class Guard(
     RequestDelegate next,
     CredentialCache credentials,
     RateLimiter limiter,
+    AuditRequests audit,
     ILogger<Guard> logger
 )
 {
@@ -51,7 +53,9 @@ internal sealed partial class Guard(
 
         if (permission == Permissions.Anonymous)
         {
-            return next(context);
+            return AuditRequests.IsAudited(context.Request, endpoint, isAnonymous: true)
+                ? audit.RunAsync(context, endpoint, caller: null, next)
+                : next(context);
         }
 
         context.Response.Headers.CacheControl = NotKept;
@@ -104,7 +108,12 @@ internal sealed partial class Guard(
 
         if (credential.Networks is { } networks && !IsFrom(networks, context.Connection.RemoteIpAddress))
         {
-            return context.WriteProblemAsync(403, "address_not_allowed", "This key may not be used from your address.");
+            return RefuseAsync(
+                context,
+                credential.Caller,
+                "address_not_allowed",
+                "This key may not be used from your address."
+            );
         }
 
         // Before the permission: whoever may not, may not ask without end either.
@@ -149,7 +158,7 @@ internal sealed partial class Guard(
                 return RefuseUntilSetUp(context);
             }
 
-            return context.WriteProblemAsync(403, "forbidden", $"This needs the permission {permission}.");
+            return RefuseAsync(context, credential.Caller, "forbidden", $"This needs the permission {permission}.");
         }
 
         if (
@@ -158,12 +167,21 @@ internal sealed partial class Guard(
             && !SameOrigin.Sent(context.Request)
         )
         {
-            return context.WriteProblemAsync(403, "cross_site", "A page of another site sent this request.");
+            return RefuseAsync(context, credential.Caller, "cross_site", "A page of another site sent this request.");
         }
 
         credential.Use?.Note();
         context.Features.Set(credential.Caller);
-        return next(context);
+        Endpoint endpoint = context.GetEndpoint()!;
+        return AuditRequests.IsAudited(context.Request, endpoint, isAnonymous: false)
+            ? audit.RunAsync(context, endpoint, credential.Caller, next)
+            : next(context);
+    }
+
+    private async Task RefuseAsync(HttpContext context, Caller caller, string code, string detail)
+    {
+        await audit.RefusedAsync(context, context.GetEndpoint()!, caller, code);
+        await context.WriteProblemAsync(403, code, detail);
     }
 
     private static bool IsFrom(IReadOnlyList<IPNetwork> networks, IPAddress? address)

@@ -123,6 +123,7 @@ internal static class ApiKeyEndpoints
             return TooMany;
         }
 
+        transaction.Audit("api_key.created", "api_key", made.ApiKeyId, after: Told(key));
         await version.CommitAsync(transaction, cancellationToken);
         return Shown(context, made);
     }
@@ -214,6 +215,13 @@ internal static class ApiKeyEndpoints
             from,
             cancellationToken
         );
+        transaction.Audit(
+            "api_key.changed",
+            "api_key",
+            id,
+            before: key,
+            after: Told(new NewApiKey(name, [.. key.Scopes], expiresAt, from))
+        );
         await version.CommitAsync(transaction, cancellationToken);
         return Results.NoContent();
     }
@@ -270,6 +278,7 @@ internal static class ApiKeyEndpoints
 
         DateTimeOffset endsAt = now.AddHours(overlapHours);
         await ApiKeys.ReplaceAsync(transaction, enterpriseId, id, made.ApiKeyId, endsAt, cancellationToken);
+        transaction.Audit("api_key.rotated", "api_key", id, after: new { replacedBy = made.ApiKeyId, endsAt });
         await version.CommitAsync(transaction, cancellationToken);
         return Shown(context, made);
     }
@@ -290,6 +299,7 @@ internal static class ApiKeyEndpoints
             return NotFound;
         }
 
+        transaction.Audit("api_key.revoked", "api_key", id);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.NoContent();
     }
@@ -313,6 +323,15 @@ internal static class ApiKeyEndpoints
             : areNetworks ? null
             : wrongNetwork;
     }
+
+    private static object Told(NewApiKey key) =>
+        new
+        {
+            key.Name,
+            key.Scopes,
+            key.ExpiresAt,
+            networks = key.Networks?.Select(network => network.ToString()),
+        };
 
     private static IResult? HasEnded(ApiKeySummary key, DateTimeOffset now) =>
         key.RevokedAt is not null ? Problems.Problem(409, "api_key_revoked", "The key is revoked.")

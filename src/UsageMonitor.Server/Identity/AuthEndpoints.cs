@@ -32,6 +32,7 @@ internal static class AuthEndpoints
         group
             .MapPost("/refresh", RefreshAsync)
             .RequirePermission(Permissions.Anonymous)
+            .NotAudited("keeps a session going that has its entry")
             .WithName("Refresh")
             .WithSummary("Exchanges a refresh token for new tokens; each is good once")
             .Produces<LoginResponse>()

@@ -89,6 +89,17 @@ internal static class EnterpriseEndpoints
             return Problems.Problem(409, "email_taken", "adminEmail signs in already; choose another.");
         }
 
+        transaction.Audit(
+            "enterprise.created",
+            "enterprise",
+            enterpriseId,
+            after: new
+            {
+                name,
+                timeZone,
+                adminId = userId,
+            }
+        );
         await version.CommitAsync(transaction, cancellationToken);
         return Results.Created(
             $"/v1/platform/enterprises/{enterpriseId}",
@@ -122,6 +133,10 @@ internal static class EnterpriseEndpoints
         && TimeZoneInfo.TryFindSystemTimeZoneById(id, out TimeZoneInfo? zone)
         && zone.HasIanaId
         && (id == "UTC" || !TimeZoneInfo.TryConvertWindowsIdToIanaId(id, out _)); // both call that one UTC
+
+    private const string LockEnterprise = """
+        SELECT enterprise_id, name, time_zone, status, created_at FROM enterprises WHERE enterprise_id = $1 FOR NO KEY UPDATE
+        """;
 
     private const string UpdateEnterprise = """
         UPDATE enterprises SET name = $2, status = $3 WHERE enterprise_id = $1
@@ -158,6 +173,13 @@ internal static class EnterpriseEndpoints
         if (enterpriseId != Guid.Empty)
         {
             await using ScopedTransaction own = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
+            EnterpriseSummary? before;
+            await using (NpgsqlCommand command = own.Command(LockEnterprise, enterpriseId))
+            {
+                await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
+                before = await reader.ReadAsync(cancellationToken) ? Read(reader) : null;
+            }
+
             object?[] row = [enterpriseId, body.Value.Name!.Trim(), body.Value.Status];
             await using (NpgsqlCommand command = own.Command(UpdateEnterprise, row))
             {
@@ -167,6 +189,7 @@ internal static class EnterpriseEndpoints
 
             if (updated is not null)
             {
+                own.Audit("enterprise.changed", "enterprise", enterpriseId, before, after: updated);
                 await version.CommitAsync(own, cancellationToken);
             }
         }

@@ -1,5 +1,6 @@
 using Npgsql;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Auditing;
 
 namespace UsageMonitor.Server.Identity;
 
@@ -11,7 +12,8 @@ internal sealed class OperatorBootstrap(
     Enterprises enterprises,
     Users users,
     Passwords passwords,
-    IdentityVersion version
+    IdentityVersion version,
+    AuditTrail audit
 )
 {
     public const string DefaultEmail = "operator@localhost";
@@ -58,13 +60,15 @@ internal sealed class OperatorBootstrap(
             PlatformTimeZone,
             cancellationToken
         );
-        await users.AddAsync(
+        Guid userId = await users.AddAsync(
             transaction,
             Guid.Empty,
             dataKey,
             new NewPerson(email, null, passwords.Hash(given ?? printed!), [RolePermissions.Operator]),
             cancellationToken
         );
+        using IDisposable scope = AuditScope.OfSystem(audit);
+        transaction.Audit("operator.created", "user", userId);
         await version.CommitAsync(transaction, cancellationToken);
         return (email, printed);
     }

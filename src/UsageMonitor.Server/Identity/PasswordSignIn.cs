@@ -2,6 +2,7 @@ using System.Net;
 using Npgsql;
 using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Auditing;
 
 namespace UsageMonitor.Server.Identity;
 
@@ -48,6 +49,7 @@ internal sealed partial class PasswordSignIn(
     Users users,
     Passwords passwords,
     SignInThrottle throttle,
+    AuditTrail audit,
     ILogger<PasswordSignIn> logger
 )
 {
@@ -77,6 +79,8 @@ internal sealed partial class PasswordSignIn(
         PasswordCheck check = await passwords.VerifyAsync(found?.Hash, password, cancellationToken);
         if (!possible || check == PasswordCheck.Wrong || found is not { } user)
         {
+            // Of nobody's account it is the platform's to know: an answer takes as long for those who do not exist.
+            await FailedAsync(found?.EnterpriseId ?? Guid.Empty, found?.UserId, "wrong password", cancellationToken);
             return new LoginResult(SignInOutcome.InvalidCredentials);
         }
 
@@ -87,12 +91,14 @@ internal sealed partial class PasswordSignIn(
         // Before the throttle forgets: it must not tell that the password was right.
         if (enterprise is not null && !PasswordRule.Allows(enterprise, roles.Names))
         {
+            await FailedAsync(user.EnterpriseId, user.UserId, "password sign-in is off", cancellationToken);
             return new LoginResult(SignInOutcome.InvalidCredentials);
         }
 
         await throttle.SucceededAsync(ThrottleKind.Password, emailHash, address);
         if (enterprise is null or { IsSuspended: true })
         {
+            await FailedAsync(user.EnterpriseId, user.UserId, "suspended", cancellationToken);
             return new LoginResult(SignInOutcome.EnterpriseSuspended);
         }
 
@@ -120,8 +126,22 @@ internal sealed partial class PasswordSignIn(
         string hash = await passwords.OnACoreAsync(() => passwords.Hash(password), cancellationToken);
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
         await own.ExecuteAsync(ReplaceHash, [enterpriseId, userId, outdated, hash], cancellationToken);
+        own.Audit(new AuditEntry("password.rehashed", "user", userId.ToString()) { Actor = AuditActor.System });
         await own.CommitAsync(cancellationToken);
     }
+
+    // The throttle has let the attempt through: nobody fills the log by guessing.
+    private Task FailedAsync(Guid enterpriseId, Guid? userId, string because, CancellationToken cancellationToken) =>
+        audit.RecordAsync(
+            enterpriseId,
+            new AuditEntry("sign_in.failed", "user", userId?.ToString())
+            {
+                Actor = AuditActor.Anonymous,
+                Outcome = AuditEntry.Failed,
+                After = new { because },
+            },
+            cancellationToken
+        );
 
     private async Task<(Guid, Guid, string?)?> FindAsync(byte[] emailHash, CancellationToken cancellationToken)
     {

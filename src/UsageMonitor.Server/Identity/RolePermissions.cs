@@ -48,6 +48,9 @@ internal static class RolePermissions
             Permissions.PeopleWrite,
             Permissions.SettingsRead,
             Permissions.SettingsWrite,
+            Permissions.AuditRead,
+            Permissions.AuditExport,
+            Permissions.AuditWrite,
         ],
         [EnterpriseAdmin] =
         [
@@ -70,6 +73,9 @@ internal static class RolePermissions
             Permissions.AlertsWrite,
             Permissions.SettingsRead,
             Permissions.SettingsWrite,
+            Permissions.AuditRead,
+            Permissions.AuditExport,
+            Permissions.AuditWrite,
         ],
         [Analyst] = [Permissions.UsageRead, Permissions.DecisionsRead, Permissions.LimitsRead, Permissions.AlertsRead],
         [Auditor] =
@@ -82,6 +88,8 @@ internal static class RolePermissions
             Permissions.LimitsRead,
             Permissions.AlertsRead,
             Permissions.SettingsRead,
+            Permissions.AuditRead,
+            Permissions.AuditExport,
         ],
         [Employee] = [],
     }.ToFrozenDictionary();

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using Npgsql;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Auditing;
 
 namespace UsageMonitor.Server.Identity;
 
@@ -176,6 +177,18 @@ internal sealed partial class Sessions(
             ],
             cancellationToken
         );
+        transaction.Audit(
+            new AuditEntry("session.began", "session", sessionId.ToString())
+            {
+                Actor = AuditActor.User(person.UserId),
+                After = new
+                {
+                    proof.Method,
+                    proof.SecondFactor,
+                    inBrowser = cookieHash is not null,
+                },
+            }
+        );
     }
 
     private const string FindRefreshToken =
@@ -327,6 +340,7 @@ internal sealed partial class Sessions(
         object?[] parameters = [enterpriseId, sessionId, time.GetUtcNow()];
         if (await transaction.ExecuteAsync(RevokeSession, parameters, cancellationToken) > 0)
         {
+            transaction.Audit("session.ended", "session", sessionId);
             await version.CommitAsync(transaction, cancellationToken);
         }
     }

@@ -5,6 +5,7 @@ using System.Text;
 using Microsoft.IdentityModel.Tokens;
 using Npgsql;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Auditing;
 
 namespace UsageMonitor.Server.Identity;
 
@@ -158,6 +159,16 @@ internal sealed class SigningKeys(Database database, MasterKey masterKey, TimePr
                         keys.Count == 0 ? now : now.AddSeconds(PublishedAheadSeconds),
                         cancellationToken
                     );
+                    if (keys.Count > 0 && AuditScope.Current is not null)
+                    {
+                        // An operator asks for it; the platform's chain tells of it.
+                        await transaction.SetAsync(
+                            Database.EnterpriseSetting,
+                            Guid.Empty.ToString(),
+                            cancellationToken
+                        );
+                        transaction.Audit("signing_key.created", "signing_key", null);
+                    }
                 }
 
                 string[] ended = [.. keys.Where(key => !key.IsAccepted(now)).Select(key => key.KeyId)];

@@ -42,6 +42,7 @@ internal static class IngestEndpoint
             .ProducesProblem(StatusCodes.Status503ServiceUnavailable)
             .AddOpenApiOperationTransformer(IngestContract.DescribeAsync)
             .CountsItsEvents()
+            .NotAudited("usage has its own ledger", hasScope: false)
             .RequirePermission(Permissions.UsageWrite);
 
     private static async Task HandleAsync(

@@ -56,7 +56,7 @@ internal sealed class LimitWriter(
             [caller.EnterpriseId, .. ColumnsOf(limit), limit.UpdatedAt, limit.CreatedBy, limit.CreatedAt],
             cancellationToken
         );
-        await CommitAsync(own, caller, limit, "CREATED", cancellationToken);
+        await CommitAsync(own, caller, null, limit, "CREATED", cancellationToken);
         return Results.Created($"/v1/admin/usage/limits/{limit.LimitId}", Answer(limit, enterprise));
     }
 
@@ -101,6 +101,7 @@ internal sealed class LimitWriter(
             own,
             caller,
             enterprise,
+            last,
             draft!.Stored(limitId, last.Version + 1, last.CreatedBy, last.CreatedAt, now),
             cancellationToken
         );
@@ -127,6 +128,7 @@ internal sealed class LimitWriter(
                 own,
                 caller,
                 enterprise,
+                last,
                 last with
                 {
                     Version = last.Version + 1,
@@ -149,7 +151,7 @@ internal sealed class LimitWriter(
 
         StoredLimit end = last with { Version = last.Version + 1, Status = LimitTerms.Deleted, UpdatedAt = Now() };
         await own.ExecuteAsync(DeleteLimit, [caller.EnterpriseId, limitId], cancellationToken);
-        await CommitAsync(own, caller, end, "DELETED", cancellationToken);
+        await CommitAsync(own, caller, last, end, "DELETED", cancellationToken);
         return Results.NoContent();
     }
 
@@ -169,6 +171,7 @@ internal sealed class LimitWriter(
 
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(caller.EnterpriseId, cancellationToken);
         await own.ExecuteAsync(SetUnreachable, [caller.EnterpriseId, settings.WhenUncounted], cancellationToken);
+        own.Audit("limit_settings.changed", "enterprise", caller.EnterpriseId, after: settings);
         await version.CommitAsync(own, cancellationToken);
         return Results.Ok(settings);
     }
@@ -177,6 +180,7 @@ internal sealed class LimitWriter(
         ScopedTransaction own,
         Caller caller,
         EnterpriseInfo enterprise,
+        StoredLimit before,
         StoredLimit limit,
         CancellationToken cancellationToken
     )
@@ -186,7 +190,7 @@ internal sealed class LimitWriter(
             [caller.EnterpriseId, .. ColumnsOf(limit), limit.UpdatedAt],
             cancellationToken
         );
-        await CommitAsync(own, caller, limit, "CHANGED", cancellationToken);
+        await CommitAsync(own, caller, before, limit, "CHANGED", cancellationToken);
         return Results.Ok(Answer(limit, enterprise));
     }
 
@@ -200,6 +204,7 @@ internal sealed class LimitWriter(
     private async Task CommitAsync(
         ScopedTransaction own,
         Caller caller,
+        StoredLimit? before,
         StoredLimit limit,
         string change,
         CancellationToken cancellationToken
@@ -209,6 +214,13 @@ internal sealed class LimitWriter(
             InsertVersion,
             [caller.EnterpriseId, .. ColumnsOf(limit), limit.UpdatedAt, ActorOf(caller), change],
             cancellationToken
+        );
+        own.Audit(
+            $"limit.{change.ToLowerInvariant()}",
+            "limit",
+            limit.LimitId,
+            before,
+            change == "DELETED" ? null : limit
         );
         await version.CommitAsync(own, cancellationToken);
     }

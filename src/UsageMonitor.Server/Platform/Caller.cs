@@ -54,6 +54,9 @@ internal static class Permissions
     public const string SettingsRead = "settings:read";
     public const string SettingsWrite = "settings:write";
     public const string ProvisioningWrite = "provisioning:write";
+    public const string AuditRead = "audit:read";
+    public const string AuditExport = "audit:export";
+    public const string AuditWrite = "audit:write";
     public const string EnterprisesWrite = "enterprises:write";
     public const string PlatformWrite = "platform:write";
 

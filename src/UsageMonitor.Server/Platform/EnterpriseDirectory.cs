@@ -102,6 +102,10 @@ internal static class EnterpriseDirectoryServices
         services.TryAddSingleton<IdentityNews>();
         services.TryAddSingleton<IdentityVersion>();
         services.TryAddSingleton<EnterpriseDirectory>();
+        services.TryAddSingleton<MonthPartitions>();
+        services.TryAddSingleton<Auditing.AuditTrail>();
+        services.TryAddSingleton<Auditing.AuditRequests>();
+        services.TryAddSingleton<Auditing.AuditRefusals>();
         services.AddHostedService<IdentityVersionPolling>();
         return services;
     }

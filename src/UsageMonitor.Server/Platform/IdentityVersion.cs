@@ -83,6 +83,8 @@ internal sealed class IdentityVersion(TimeProvider time, IdentityNews? news = nu
     /// </summary>
     public async Task CommitAsync(ScopedTransaction transaction, CancellationToken cancellationToken)
     {
+        // All changes wait for the version's row: the audit log's end, which only one enterprise's wait for, is locked first.
+        await transaction.WriteAuditAsync(cancellationToken);
         long version;
         Guid? enterpriseId;
         await using (NpgsqlCommand command = transaction.Command(RaiseVersion))

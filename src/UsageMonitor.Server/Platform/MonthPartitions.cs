@@ -16,6 +16,7 @@ internal sealed class MonthPartitions(Database database)
         "usage_ledger",
         "decisions",
         "anomaly_expectations",
+        Auditing.AuditTrail.Table,
     ];
 
     private readonly ConcurrentDictionary<(string Table, int Month), bool> _known = new();

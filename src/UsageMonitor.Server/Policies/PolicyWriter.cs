@@ -1,3 +1,5 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Text.Json.Nodes;
 using Npgsql;
 using UsageMonitor.Contracts;
 using UsageMonitor.Server.Platform;
@@ -61,7 +63,7 @@ internal sealed class PolicyWriter(
             now
         );
         await own.ExecuteAsync(InsertPolicy, [caller.EnterpriseId, .. ColumnsOf(policy)], cancellationToken);
-        await CommitAsync(own, caller, policy, "CREATED", cancellationToken);
+        await CommitAsync(own, caller, null, policy, "CREATED", cancellationToken);
         return Results.Created($"/v1/admin/policies/{policy.PolicyId}", PolicyAnswers.Of(policy, enterprise));
     }
 
@@ -104,6 +106,7 @@ internal sealed class PolicyWriter(
                 own,
                 caller,
                 enterprise,
+                last,
                 last with
                 {
                     Version = last.Version + 1,
@@ -140,6 +143,7 @@ internal sealed class PolicyWriter(
                     own,
                     caller,
                     enterprise,
+                    last,
                     last with
                     {
                         Version = last.Version + 1,
@@ -163,7 +167,7 @@ internal sealed class PolicyWriter(
 
         StoredPolicy end = last with { Version = last.Version + 1, Status = PolicyTerms.Deleted, UpdatedAt = Now() };
         await own.ExecuteAsync(DeletePolicy, [caller.EnterpriseId, policyId], cancellationToken);
-        await CommitAsync(own, caller, end, "DELETED", cancellationToken);
+        await CommitAsync(own, caller, last, end, "DELETED", cancellationToken);
         return Results.NoContent();
     }
 
@@ -183,6 +187,7 @@ internal sealed class PolicyWriter(
 
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(caller.EnterpriseId, cancellationToken);
         await own.ExecuteAsync(SetDefault, [caller.EnterpriseId, request.Default], cancellationToken);
+        own.Audit("policy_default.changed", "enterprise", caller.EnterpriseId, after: request);
         await version.CommitAsync(own, cancellationToken);
         sets.Changed(caller.EnterpriseId);
         return Results.NoContent();
@@ -209,6 +214,7 @@ internal sealed class PolicyWriter(
         ScopedTransaction own,
         Caller caller,
         EnterpriseInfo enterprise,
+        StoredPolicy before,
         StoredPolicy policy,
         CancellationToken cancellationToken
     )
@@ -219,7 +225,7 @@ internal sealed class PolicyWriter(
             [caller.EnterpriseId, .. columns[..6], policy.UpdatedAt],
             cancellationToken
         );
-        await CommitAsync(own, caller, policy, "CHANGED", cancellationToken);
+        await CommitAsync(own, caller, before, policy, "CHANGED", cancellationToken);
         return PolicyAnswers.Of(policy, enterprise);
     }
 
@@ -232,6 +238,7 @@ internal sealed class PolicyWriter(
     private async Task CommitAsync(
         ScopedTransaction own,
         Caller caller,
+        StoredPolicy? before,
         StoredPolicy policy,
         string change,
         CancellationToken cancellationToken
@@ -242,9 +249,24 @@ internal sealed class PolicyWriter(
             [caller.EnterpriseId, .. ColumnsOf(policy)[..6], ActorOf(caller), policy.UpdatedAt, change],
             cancellationToken
         );
+        object? after = change == "DELETED" ? null : Told(policy);
+        own.Audit($"policy.{change.ToLowerInvariant()}", "policy", policy.PolicyId, Told(before), after);
         await version.CommitAsync(own, cancellationToken);
         sets.Changed(caller.EnterpriseId);
     }
+
+    [return: NotNullIfNotNull(nameof(policy))]
+    private static object? Told(StoredPolicy? policy) =>
+        policy is null
+            ? null
+            : new
+            {
+                policy.Version,
+                policy.Name,
+                policy.Effect,
+                policy.Status,
+                document = JsonNode.Parse(policy.Document.ToJson()),
+            };
 
     private static object?[] ColumnsOf(StoredPolicy policy) =>
         [

@@ -22,6 +22,7 @@ internal static class WebEndpoints
         ViolationPages.Map(routes);
         AlertPages.Map(routes);
         AnomalyPages.Map(routes);
+        AuditPages.Map(routes);
         OverviewEndpoint.Map(routes);
         ApiKeyPages.Map(routes);
         EnterprisePages.Map(routes);

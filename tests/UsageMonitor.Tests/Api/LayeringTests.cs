@@ -27,7 +27,8 @@ public sealed class LayeringTests
         ["Processing"] = ["Ingestion", "Alerts", "Limits", "Platform"],
         ["Anomalies"] = ["Processing", "Alerts", "Limits", "Gateway", "Identity", "Platform"],
         ["Dashboard"] = ["Processing", "Limits", "Platform"],
-        ["Web"] = ["Dashboard", "Anomalies", "Alerts", "Limits", "Policies", "Identity", "Platform"],
+        ["Audit"] = ["Alerts", "Gateway", "Identity", "Platform"],
+        ["Web"] = ["Dashboard", "Audit", "Anomalies", "Alerts", "Limits", "Policies", "Identity", "Platform"],
         ["Import"] = [],
         ["Demo"] = ["Identity", "Ingestion", "Policies", "Platform"],
     };

@@ -28,7 +28,7 @@ public sealed partial class ForeignIdTests(TenantsFixture fixture) : IClassFixtu
 
     /// <summary>A request with the places of its ids.</summary>
     /// <param name="Slots">The kinds of the ids, of the path first; empty: whichever.</param>
-    private sealed record Shape(
+    internal sealed record Shape(
         Route Route,
         SampleBodies.Sample Sample,
         int PathSlots,
@@ -364,7 +364,7 @@ public sealed partial class ForeignIdTests(TenantsFixture fixture) : IClassFixtu
         return SampleBodies.Missing(shape.Route, $"not even one's own ids are answered with 2xx but with {last}");
     }
 
-    private static string OwnId(Shape shape, Tenant own, int slot)
+    internal static string OwnId(Shape shape, Tenant own, int slot)
     {
         string kind = shape.Slots[slot].StartsWith(Any, StringComparison.Ordinal)
             ? shape.Slots[slot][Any.Length..]
@@ -379,13 +379,13 @@ public sealed partial class ForeignIdTests(TenantsFixture fixture) : IClassFixtu
 
     private static string KindOf(Tenant tenant, string id) => tenant.Ids.First(pair => pair.Value == id).Key;
 
-    private static string PathOf(Shape shape, Func<int, string> slot)
+    internal static string PathOf(Shape shape, Func<int, string> slot)
     {
         IReadOnlyList<(string Name, bool)> parameters = shape.Route.Parameters;
         return shape.Route.Path(name => slot(parameters.TakeWhile(parameter => parameter.Name != name).Count()));
     }
 
-    private static HttpContent? ContentOf(Shape shape, Func<int, string> slot, string formToken)
+    internal static HttpContent? ContentOf(Shape shape, Func<int, string> slot, string formToken)
     {
         if (shape.Route.TakesForm)
         {

@@ -159,6 +159,16 @@ internal static partial class SampleBodies
             """{"name":"{{new}}","url":"https://hooks.walls.example/usage"}""",
             "webhook_id"
         ),
+        // Audit.
+        ["GET /v1/audit/{sequence}"] = new(null, "entry_id") { OwnFails = "an entry has a number in one's own chain" },
+        ["POST /v1/audit/destinations"] = new(
+            """{"name":"{{new}}","kind":"WEBHOOK","address":"https://hooks.walls.example/audit"}"""
+        ),
+        ["PUT /v1/audit/destinations/{destinationId:guid}"] = new(
+            """{"name":"{{new}}","kind":"WEBHOOK","address":"https://hooks.walls.example/audit"}""",
+            "destination_id"
+        ),
+        ["POST /v1/audit/destinations/{destinationId:guid}/replay"] = new("""{"fromSequence":1}""", "destination_id"),
         // Provisioning.
         ["POST /scim/v2/Users"] = new(
             """{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"{{new}}@walls.example"}"""

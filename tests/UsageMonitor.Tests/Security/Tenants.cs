@@ -147,6 +147,12 @@ internal sealed class Tenants(IServiceProvider services, string ownerConnectionS
         );
         rest.Parameters.Add(new NpgsqlParameter<Guid> { TypedValue = tenant.EnterpriseId });
         await rest.ExecuteNonQueryAsync(CancellationToken);
+
+        // Nor is the audit log streamed anywhere: what is generated is no destination.
+        await ExecuteAsync(
+            tenant.EnterpriseId,
+            "UPDATE audit_destinations SET next_attempt_at = '2126-01-01Z' WHERE enterprise_id = $1"
+        );
         return tenant with { Ids = ids };
     }
 

@@ -151,6 +151,7 @@ internal static class GroupEndpoints
 
         await Groups.SetRolesAsync(transaction, enterpriseId, groupId, roles, cancellationToken);
         GroupSummary? made = await Groups.FindAsync(transaction, enterpriseId, groupId, cancellationToken);
+        transaction.Audit("group.created", "group", groupId, after: made);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.Created($"/v1/admin/groups/{groupId}", made);
     }
@@ -212,6 +213,7 @@ internal static class GroupEndpoints
         }
 
         GroupSummary? after = await Groups.FindAsync(transaction, enterpriseId, groupId, cancellationToken);
+        transaction.Audit("group.changed", "group", groupId, before, after);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.Ok(after);
     }
@@ -244,6 +246,7 @@ internal static class GroupEndpoints
             return NoAdminLeft;
         }
 
+        transaction.Audit("group.deleted", "group", groupId, before);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.NoContent();
     }

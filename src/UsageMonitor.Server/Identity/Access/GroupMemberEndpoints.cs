@@ -154,6 +154,12 @@ internal static class GroupMemberEndpoints
             }
         }
 
+        transaction.Audit(
+            adds ? "group.member_added" : "group.member_removed",
+            "group",
+            groupId,
+            after: new { userId }
+        );
         await version.CommitAsync(transaction, cancellationToken);
         return Results.NoContent();
     }

@@ -199,6 +199,7 @@ internal static class RoleEndpoints
             );
         }
 
+        transaction.Audit("role.created", "role", role.Name, after: role);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.Created($"/v1/admin/roles/{Uri.EscapeDataString(name)}", role);
     }
@@ -257,6 +258,7 @@ internal static class RoleEndpoints
         }
 
         await OwnRoles.ReplaceAsync(transaction, caller.EnterpriseId, after, cancellationToken);
+        transaction.Audit("role.changed", "role", after.Name, before, after);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.Ok(after);
     }
@@ -305,6 +307,7 @@ internal static class RoleEndpoints
         }
 
         await OwnRoles.DeleteAsync(transaction, caller.EnterpriseId, role.Name, cancellationToken);
+        transaction.Audit("role.deleted", "role", role.Name, role);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.NoContent();
     }

@@ -193,6 +193,7 @@ internal sealed class Invitations(
         }
 
         await outbox.EnqueueAsync(own, enterprise, mails.PasswordReset(person.Email, link), cancellationToken);
+        own.Audit("person.password_reset_sent", "user", userId);
         await version.CommitAsync(own, cancellationToken);
         context.Response.Headers.CacheControl = "no-store";
         return Results.Json(
@@ -226,6 +227,7 @@ internal sealed class Invitations(
             ? mails.Invitation(email, enterprise.Name, context.GetCaller().Email, link)
             : mails.InvitationToSingleSignOn(email, enterprise.Name);
         await outbox.EnqueueAsync(own, enterprise, mail, cancellationToken);
+        own.Audit("person.invited", "user", userId);
         await version.CommitAsync(own, cancellationToken);
         context.Response.Headers.CacheControl = "no-store";
         bool isShown = !outbox.IsSetUp && enterprise.PasswordSignIn;

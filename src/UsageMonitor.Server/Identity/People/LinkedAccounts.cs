@@ -1,5 +1,6 @@
 using Npgsql;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Auditing;
 
 namespace UsageMonitor.Server.Identity.People;
 
@@ -148,6 +149,12 @@ internal sealed class LinkedAccounts(
             );
         }
 
+        own.Audit(
+            new AuditEntry("invitation.accepted", "user", owner.UserId.ToString())
+            {
+                Actor = AuditActor.User(owner.UserId),
+            }
+        );
         await links.EndAsync(own, enterpriseId, owner.UserId, purpose: null, cancellationToken);
         await version.CommitAsync(own, cancellationToken);
         return Results.NoContent();
@@ -187,6 +194,9 @@ internal sealed class LinkedAccounts(
             return InvalidLink;
         }
 
+        own.Audit(
+            new AuditEntry("password.reset", "user", owner.UserId.ToString()) { Actor = AuditActor.User(owner.UserId) }
+        );
         await version.CommitAsync(own, cancellationToken);
         return Results.NoContent();
     }

@@ -119,6 +119,18 @@ internal sealed class PeopleChanges(
                     cancellationToken
                 );
                 await own.ExecuteAsync(SetRoles, [enterpriseId, userId, roles], cancellationToken);
+                own.Audit(
+                    "person.changed",
+                    "user",
+                    userId,
+                    before: new { roles = person.OwnRoles, active = person.IsActive },
+                    after: new
+                    {
+                        roles,
+                        active = isActive,
+                        renamed = newName != person.DisplayName,
+                    }
+                );
                 if (!isActive)
                 {
                     await EndAccessAsync(own, enterpriseId, userId, now, cancellationToken);
@@ -152,6 +164,12 @@ internal sealed class PeopleChanges(
                     return refused;
                 }
 
+                own.Audit(
+                    "person.removed",
+                    "user",
+                    userId,
+                    before: new { roles = person.OwnRoles, active = person.IsActive }
+                );
                 DateTimeOffset now = time.GetUtcNow();
                 await own.ExecuteAsync(ForgetPerson, [caller.EnterpriseId, userId, now], cancellationToken);
                 await PersonTraces.ForgetAsync(own, caller.EnterpriseId, userId, cancellationToken);
@@ -195,6 +213,7 @@ internal sealed class PeopleChanges(
             return Problems.Problem(404, "not_found", "This person has no such session.");
         }
 
+        own.Audit("person.sessions_ended", "user", userId, after: new { sessionId });
         await version.CommitAsync(own, cancellationToken);
         return Results.NoContent();
     }

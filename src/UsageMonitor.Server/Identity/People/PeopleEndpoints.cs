@@ -39,6 +39,7 @@ internal static class PeopleEndpoints
         group
             .MapGet("/{userId:guid}", FindAsync)
             .RequirePermission(Permissions.PeopleRead)
+            .AuditedRead("person.read", "user")
             .WithName("GetUser")
             .WithSummary("Answers one person")
             .Produces<UserSummary>()
@@ -120,6 +121,7 @@ internal static class PeopleEndpoints
         group
             .MapGet("", SessionsAsync)
             .RequirePermission(Permissions.PeopleRead)
+            .AuditedRead("person.sessions_read", "user")
             .WithName("ListUserSessions")
             .WithSummary("Lists a person's sign-ins that have not ended, newest first")
             .Produces<IReadOnlyList<UserSession>>()

@@ -41,6 +41,10 @@ internal static class SecuritySettingsEndpoints
         return new SecuritySettings(enterprise.SecondFactorRequired, enterprise.PasswordSignIn);
     }
 
+    private const string LockSettings = """
+        SELECT second_factor_required, password_sign_in FROM enterprises WHERE enterprise_id = $1 FOR NO KEY UPDATE
+        """;
+
     private const string UpdateSettings = """
         UPDATE enterprises SET second_factor_required = $2, password_sign_in = $3 WHERE enterprise_id = $1
         """;
@@ -67,6 +71,16 @@ internal static class SecuritySettingsEndpoints
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
 
         // First, so that a provider that is switched off at the same moment sees this or is seen here.
+        object? before = null;
+        await using (NpgsqlCommand command = own.Command(LockSettings, enterpriseId))
+        {
+            await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
+            if (await reader.ReadAsync(cancellationToken))
+            {
+                before = new { secondFactorRequired = reader.GetBoolean(0), passwordSignIn = reader.GetBoolean(1) };
+            }
+        }
+
         object?[] settings = [enterpriseId, secondFactorRequired, passwordSignIn];
         await own.ExecuteAsync(UpdateSettings, settings, cancellationToken);
         if (!passwordSignIn && !await HasActiveProviderAsync(own, enterpriseId, cancellationToken))
@@ -78,6 +92,13 @@ internal static class SecuritySettingsEndpoints
             );
         }
 
+        own.Audit(
+            "security_settings.changed",
+            "enterprise",
+            enterpriseId,
+            before,
+            new { secondFactorRequired, passwordSignIn }
+        );
         await version.CommitAsync(own, cancellationToken);
         return Results.Ok(body.Value);
     }

@@ -39,6 +39,7 @@ internal static class ScimGroupEndpoints
         await LastAdmin.TakeTurnAsync(transaction, enterpriseId, cancellationToken); // the count is true until commit
         Guid groupId = await groups.AddAsync(transaction, enterpriseId, draft, cancellationToken);
         ScimGroup made = await ShowAsync(transaction, context, enterpriseId, groupId, cancellationToken);
+        transaction.Audit("group.created", "group", groupId);
         await version.CommitAsync(transaction, cancellationToken);
         context.Response.Headers.Location = made.Meta.Location;
         return ScimJson.Ok(made, ScimProjection.Of(context.Request), StatusCodes.Status201Created);
@@ -112,6 +113,7 @@ internal static class ScimGroupEndpoints
         ProvisionedGroup before = await ScimGroups.FindAsync(transaction, enterpriseId, id, true, cancellationToken);
         await groups.ChangeAsync(transaction, enterpriseId, before, draft, cancellationToken);
         ScimGroup after = await ShowAsync(transaction, context, enterpriseId, before.GroupId, cancellationToken);
+        transaction.Audit("group.changed", "group", before.GroupId, before, after);
         await version.CommitAsync(transaction, cancellationToken);
         return ScimJson.Ok(after, ScimProjection.Of(context.Request));
     }
@@ -140,6 +142,7 @@ internal static class ScimGroupEndpoints
         await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
         ProvisionedGroup before = await ScimGroups.FindAsync(transaction, enterpriseId, id, true, cancellationToken);
         await groups.ChangeAsync(transaction, enterpriseId, before, draft, cancellationToken);
+        transaction.Audit("group.changed", "group", before.GroupId, before, draft);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.NoContent();
     }
@@ -157,6 +160,7 @@ internal static class ScimGroupEndpoints
         await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
         ProvisionedGroup group = await ScimGroups.FindAsync(transaction, enterpriseId, id, true, cancellationToken);
         await Groups.DeleteAsync(transaction, enterpriseId, group.GroupId, cancellationToken);
+        transaction.Audit("group.deleted", "group", group.GroupId, group);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.NoContent();
     }

@@ -50,6 +50,7 @@ internal static class ScimUserEndpoints
             forChange: false,
             cancellationToken
         );
+        transaction.Audit("person.provisioned", "user", userId);
         await transaction.CommitAsync(cancellationToken); // nobody has credentials of theirs yet that could be cached
         ScimUser made = Shown(context, person);
         context.Response.Headers.Location = made.Meta.Location;
@@ -164,6 +165,7 @@ internal static class ScimUserEndpoints
         ProvisionedPerson before = await ScimUsers.FindAsync(transaction, enterprise, id, true, cancellationToken);
         bool noticed = await users.ChangeAsync(transaction, enterprise, before, drafted(before), cancellationToken);
         ProvisionedPerson after = await ScimUsers.FindAsync(transaction, enterprise, id, false, cancellationToken);
+        transaction.Audit("person.changed", "user", before.UserId, new { before.IsActive }, new { after.IsActive });
         await (
             noticed ? version.CommitAsync(transaction, cancellationToken) : transaction.CommitAsync(cancellationToken)
         );
@@ -188,6 +190,7 @@ internal static class ScimUserEndpoints
         await LastAdmin.TakeTurnAsync(transaction, enterprise.EnterpriseId, cancellationToken);
         ProvisionedPerson person = await ScimUsers.FindAsync(transaction, enterprise, id, true, cancellationToken);
         await users.DeleteAsync(transaction, enterprise, person, cancellationToken);
+        transaction.Audit("person.removed", "user", person.UserId);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.NoContent();
     }

@@ -50,6 +50,7 @@ internal static class FactorReset
 
         await own.ExecuteAsync(RemoveAll, [caller.EnterpriseId, userId, time.GetUtcNow()], cancellationToken);
         await notices.SendAsync(own, enterprise, person.Email, AccountNotices.FactorsReset, cancellationToken);
+        own.Audit("person.second_factors_reset", "user", userId);
         await version.CommitAsync(own, cancellationToken);
         return Results.NoContent();
     }

@@ -136,6 +136,7 @@ internal static class OwnAccountEndpoints
         );
         command.Parameters[2].NpgsqlDbType = NpgsqlTypes.NpgsqlDbType.Bytea;
         await command.ExecuteNonQueryAsync(cancellationToken);
+        own.Audit("account.renamed", "user", caller.UserId);
         await own.CommitAsync(cancellationToken);
         return Results.NoContent();
     }
@@ -210,6 +211,7 @@ internal static class OwnAccountEndpoints
         await ProofLimit.SucceededAsync(own, attempt, cancellationToken);
         await OwnSessions.EndOthersAsync(own, caller, now, cancellationToken);
         await notices.SendAsync(own, enterprise, caller.Email!, AccountNotices.PasswordChanged, cancellationToken);
+        own.Audit("password.changed", "user", caller.UserId);
         await version.CommitAsync(own, cancellationToken);
         return Results.NoContent();
     }

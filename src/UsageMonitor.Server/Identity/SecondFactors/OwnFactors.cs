@@ -40,6 +40,7 @@ internal sealed class OwnFactors(
         }
 
         byte[] secret = await totp.BeginAsync(own, act.Enterprise, act.UserId, context.RequestAborted);
+        own.Audit("second_factor.begun", "user", act.UserId, after: new { factor = FactorState.Totp });
         await own.CommitAsync(context.RequestAborted);
         context.Response.Headers.CacheControl = "no-store";
         return Results.Ok(Shown(secret, context));
@@ -120,6 +121,7 @@ internal sealed class OwnFactors(
             cancellationToken
         );
         await NotifyAsync(context, act, AccountNotices.RecoveryCodesReplaced);
+        own.Audit("second_factor.recovery_codes_replaced", "user", act.UserId);
         await own.CommitAsync(cancellationToken);
         context.Response.Headers.CacheControl = "no-store";
         return Results.Ok(new RecoveryCodesResponse(codes));
@@ -286,6 +288,7 @@ internal sealed class OwnFactors(
         await act.Transaction.ExecuteAsync(UpgradeSession, session, cancellationToken);
         await RecentProof.ForgetOthersAsync(act.Transaction, caller, cancellationToken);
         await NotifyAsync(context, act, notice);
+        act.Transaction.Audit("second_factor.added", "user", act.UserId, after: new { factor });
         await version.CommitAsync(act.Transaction, cancellationToken);
         return codes;
     }
@@ -301,6 +304,7 @@ internal sealed class OwnFactors(
 
         await RecentProof.ForgetOthersAsync(act.Transaction, caller, cancellationToken);
         await NotifyAsync(context, act, notice);
+        act.Transaction.Audit("second_factor.removed", "user", act.UserId, after: new { notice });
         await act.Transaction.CommitAsync(cancellationToken);
         return Results.NoContent();
     }

@@ -100,6 +100,7 @@ internal sealed class OwnSessions(
             return false;
         }
 
+        own.Audit("session.ended", "session", sessionId);
         await version.CommitAsync(own, cancellationToken);
         return true;
     }
@@ -114,6 +115,7 @@ internal sealed class OwnSessions(
     {
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(caller.EnterpriseId, cancellationToken);
         int ended = await EndOthersAsync(own, caller, time.GetUtcNow(), cancellationToken);
+        own.Audit("person.sessions_ended", "user", caller.UserId, after: new { ended });
         await version.CommitAsync(own, cancellationToken);
         return ended;
     }

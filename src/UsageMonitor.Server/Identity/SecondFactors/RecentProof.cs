@@ -198,11 +198,13 @@ internal sealed class RecentProof(
             command.Parameters[3].NpgsqlDbType = NpgsqlTypes.NpgsqlDbType.Text;
             if (await command.ExecuteScalarAsync(cancellationToken) is not true)
             {
+                own.Audit("proof.given", "user", caller.UserId);
                 await own.CommitAsync(cancellationToken);
                 return Results.NoContent();
             }
         }
 
+        own.Audit("proof.given", "user", caller.UserId, after: new { factor });
         await version.CommitAsync(own, cancellationToken);
         return Results.NoContent();
     }
@@ -218,6 +220,7 @@ internal sealed class RecentProof(
             ProofLimit.Session,
             cancellationToken
         );
+        own.Audit("proof.tried", "user", caller.UserId);
         await own.CommitAsync(cancellationToken);
         return attempt;
     }

@@ -2,6 +2,7 @@ using System.Text.Json;
 using Npgsql;
 using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Auditing;
 
 namespace UsageMonitor.Server.Identity.SecondFactors;
 
@@ -25,6 +26,7 @@ internal sealed partial class SecondFactorSignIn(
     ProofLimit limit,
     AccountNotices notices,
     TimeProvider time,
+    AuditTrail audit,
     ILogger<SecondFactorSignIn> logger
 )
 {
@@ -121,6 +123,15 @@ internal sealed partial class SecondFactorSignIn(
         if (factor is null)
         {
             WrongFactor(person.UserId, person.EnterpriseId);
+            await audit.RecordAsync(
+                person.EnterpriseId,
+                new AuditEntry("sign_in.failed", "user", person.UserId.ToString())
+                {
+                    Outcome = AuditEntry.Failed,
+                    After = new { because = "wrong second factor" },
+                },
+                cancellationToken
+            );
             await WarnAsync(own, enterprise, person, attempt!, cancellationToken);
             return new FactorSignIn<TSession>(new LoginResult(SignInOutcome.InvalidSecondFactor));
         }
@@ -242,6 +253,12 @@ internal sealed partial class SecondFactorSignIn(
             return (new LoginResult(SignInOutcome.TooManyAttempts, RetryAfter: ProofLimit.Window), null);
         }
 
+        own.Audit(
+            new AuditEntry("sign_in.second_factor_tried", "user", challenge.UserId.ToString())
+            {
+                Actor = AuditActor.User(challenge.UserId),
+            }
+        );
         await own.CommitAsync(cancellationToken);
         return (null, attempt);
     }
@@ -257,6 +274,14 @@ internal sealed partial class SecondFactorSignIn(
         if (attempt.Count == ProofLimit.AttemptsMax)
         {
             await notices.SendAsync(own, enterprise, person.Email, AccountNotices.Guessed, cancellationToken);
+            own.Audit(
+                new AuditEntry("sign_in.second_factor_guessed", "user", person.UserId.ToString())
+                {
+                    Actor = AuditActor.User(person.UserId),
+                    Outcome = AuditEntry.Failed,
+                    After = new { attempts = attempt.Count },
+                }
+            );
             await own.CommitAsync(cancellationToken);
         }
     }

@@ -162,6 +162,7 @@ internal static class IdentityProviderEndpoints
             return DomainTaken();
         }
 
+        transaction.Audit("identity_provider.created", "identity_provider", provider.ProviderId, after: provider);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.Created($"{Path}/{provider.ProviderId}", Response(provider, addresses, context));
     }
@@ -259,6 +260,7 @@ internal static class IdentityProviderEndpoints
             await IdentityProviderStore.UnlinkAsync(transaction, caller.EnterpriseId, providerId, cancellationToken);
         }
 
+        transaction.Audit("identity_provider.changed", "identity_provider", providerId, before, provider);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.Ok(Response(provider, addresses, context));
     }
@@ -296,6 +298,7 @@ internal static class IdentityProviderEndpoints
             cancellationToken
         );
         await IdentityProviderStore.DeleteAsync(transaction, caller.EnterpriseId, providerId, cancellationToken);
+        transaction.Audit("identity_provider.deleted", "identity_provider", providerId);
         await version.CommitAsync(transaction, cancellationToken);
         return Results.NoContent();
     }

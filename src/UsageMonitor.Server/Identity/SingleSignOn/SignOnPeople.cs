@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Npgsql;
 using UsageMonitor.Server.Platform;
+using UsageMonitor.Server.Platform.Auditing;
 
 namespace UsageMonitor.Server.Identity.SingleSignOn;
 
@@ -125,6 +126,21 @@ internal sealed class SignOnPeople(
             found.UserId,
             cancellationToken
         );
+        if (changed || found.IsNew)
+        {
+            transaction.Audit(
+                new AuditEntry(
+                    found.IsNew ? "person.signed_on_first" : "person.roles_by_provider",
+                    "user",
+                    found.UserId.ToString()
+                )
+                {
+                    Actor = AuditActor.User(found.UserId),
+                    After = new { roles.Names },
+                }
+            );
+        }
+
         if (changed || found.IsNew)
         {
             await version.CommitAsync(transaction, cancellationToken);
@@ -301,6 +317,12 @@ internal sealed class SignOnPeople(
 
         object?[] parameters = [begun.EnterpriseId, userId, time.GetUtcNow()];
         await transaction.ExecuteAsync(EndSessions, parameters, cancellationToken);
+        transaction.Audit(
+            "session.ended",
+            "user",
+            userId,
+            after: new { because = "the provider was taken out of use" }
+        );
         await version.CommitAsync(transaction, cancellationToken);
         return false;
     }

@@ -18,6 +18,7 @@ internal static class CheckEndpoint
     {
         routes
             .MapPost("/v1/usage/check", HandleAsync)
+            .NotAudited("a refusal is kept as a decision", hasScope: false)
             .RequirePermission(Permissions.UsageCheck)
             .CountsAsEvent()
             .WithTags("Usage")

@@ -276,6 +276,7 @@ public sealed class ApiKeyLifeTests(ServerFixture fixture) : IClassFixture<Serve
             },
             fixture.Server.Services.GetRequiredService<Server.Identity.CredentialCache>(),
             fixture.Server.Services.GetRequiredService<RateLimiter>(),
+            fixture.Server.Services.GetRequiredService<Server.Platform.Auditing.AuditRequests>(),
             NullLogger<Guard>.Instance
         );
         var context = new DefaultHttpContext { RequestServices = fixture.Server.Services };

@@ -21,6 +21,7 @@ internal static class ReservationEndpoints
         RouteGroupBuilder group = routes
             .MapGroup("/v1/usage/reservations")
             .WithTags("Usage")
+            .NotAudited("usage has its own ledger", hasScope: false)
             .RequirePermission(Permissions.UsageWrite)
             .CountsAsEvent();
         group
