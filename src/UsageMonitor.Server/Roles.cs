@@ -1,5 +1,6 @@
 using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Anomalies;
+using UsageMonitor.Server.Archive;
 using UsageMonitor.Server.Dashboard;
 using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
@@ -60,15 +61,16 @@ internal static class Roles
         new(Processing, "stores, counts and accounts for events")
         {
             Register = services =>
-                services.AddHostedService<ProcessingService>().AddMetering().AddAlertDelivery().AddAnomalies(),
+                services.AddHostedService<ProcessingService>().AddMetering().AddAlertDelivery().AddAnomalies().AddArchiving(),
         },
         new(Dashboard, "answers with numbers, and shows the pages")
         {
-            Register = services => services.AddDashboard().AddWeb(),
+            Register = services => services.AddDashboard().AddArchive().AddWeb(),
             Map = app =>
             {
                 app.MapDashboard();
                 app.MapViolationEndpoints();
+                app.MapEventEndpoints();
                 app.MapAnomalyEndpoints();
                 app.MapAlertDashboard();
                 app.MapWeb();

@@ -26,8 +26,9 @@ public sealed class LayeringTests
         ["Alerts"] = ["Limits", "Gateway", "Identity", "Platform"],
         ["Processing"] = ["Ingestion", "Alerts", "Limits", "Platform"],
         ["Anomalies"] = ["Processing", "Alerts", "Limits", "Gateway", "Identity", "Platform"],
-        ["Dashboard"] = ["Processing", "Limits", "Platform"],
-        ["Web"] = ["Dashboard", "Anomalies", "Alerts", "Limits", "Policies", "Identity", "Platform"],
+        ["Archive"] = ["Processing", "Ingestion", "Limits", "Gateway", "Identity", "Platform"],
+        ["Dashboard"] = ["Archive", "Processing", "Limits", "Platform"],
+        ["Web"] = ["Dashboard", "Archive", "Anomalies", "Alerts", "Limits", "Policies", "Identity", "Platform"],
         ["Import"] = [],
         ["Demo"] = ["Identity", "Ingestion", "Policies", "Platform"],
     };
