@@ -103,8 +103,43 @@ GRANT SELECT ON archive_files, retention_runs, retention_progress TO usage_monit
 GRANT SELECT, INSERT, UPDATE ON retention_settings TO usage_monitor_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON archive_files, archived_event_keys TO usage_monitor_pipeline;
 GRANT SELECT ON retention_settings TO usage_monitor_pipeline;
-GRANT SELECT, INSERT ON retention_runs TO usage_monitor_pipeline;
+GRANT SELECT, INSERT, UPDATE ON retention_runs TO usage_monitor_pipeline;
 GRANT SELECT, INSERT, UPDATE ON retention_progress TO usage_monitor_pipeline;
 GRANT DELETE ON usage_events, usage_aggregates, user_usage_aggregates, usage_ledger, anomaly_expectations, alert_deliveries,
     alert_delivery_attempts, usage_reservations TO usage_monitor_pipeline;
-GRANT SELECT (enterprise_id, decided_at, log_partition), DELETE ON decisions TO usage_monitor_pipeline;
+GRANT SELECT, DELETE ON decisions TO usage_monitor_pipeline;
+GRANT DELETE ON active_user_sets TO usage_monitor_pipeline;
+
+-- Emptying a month's partition gives its space back at once, and takes no lock but that partition's own; its name stays, because
+-- every instance remembers which partitions there are. The caller locks it first, sees that nothing is left that must stay, and
+-- then empties it: with the owner's rights, of tables with a month's partitions only.
+CREATE FUNCTION lock_month_partition(parent text, any_day date) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    leaf text := format('%s_%s', parent, to_char(any_day, 'YYYY_MM'));
+BEGIN
+    IF parent NOT IN ('log_segments', 'usage_events', 'usage_aggregates', 'user_usage_aggregates', 'active_user_sets', 'usage_ledger',
+        'decisions', 'anomaly_expectations') THEN
+        RAISE EXCEPTION 'not a table whose months may be emptied: %', parent;
+    END IF;
+    IF to_regclass(leaf) IS NULL THEN
+        RETURN NULL;
+    END IF;
+    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', leaf);
+    RETURN leaf;
+END $$;
+
+CREATE FUNCTION empty_month_partition(parent text, any_day date) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    leaf text := lock_month_partition(parent, any_day);
+BEGIN
+    IF leaf IS NULL OR pg_relation_size(leaf::regclass) = 0 THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('TRUNCATE TABLE %I', leaf);
+    RETURN true;
+END $$;
+
+REVOKE ALL ON FUNCTION lock_month_partition(text, date), empty_month_partition(text, date) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION lock_month_partition(text, date), empty_month_partition(text, date) TO usage_monitor_pipeline;

@@ -1,6 +1,7 @@
 using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Anomalies;
 using UsageMonitor.Server.Archive;
+using UsageMonitor.Server.Archive.Retention;
 using UsageMonitor.Server.Dashboard;
 using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
@@ -79,6 +80,7 @@ internal static class Roles
         },
         new(Admin, "enterprises, people, roles, keys, policies, limits and alerts")
         {
+            Register = services => services.AddArchive(),
             Map = app =>
             {
                 app.MapEnterpriseEndpoints();
@@ -93,6 +95,7 @@ internal static class Roles
                 app.MapLimitEndpoints();
                 app.MapAlertEndpoints();
                 app.MapSecondFactorReset();
+                app.MapRetentionEndpoints();
             },
             Paths = ["/v1/platform", "/v1/admin"],
         },

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.DependencyInjection.Extensions;
+using UsageMonitor.Server.Archive.Retention;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Archive;
@@ -27,5 +28,9 @@ internal static class ArchiveServices
             .AddSingleton<ArchivePlan>()
             .AddSingleton<Archiver>()
             .AddSingleton<ArchiveSweep>()
-            .AddHostedService<ArchiveService>();
+            .AddSingleton<MonthEmptying>()
+            .AddSingleton<RetentionRun>()
+            .AddSingleton<LogTrim>()
+            .AddHostedService<ArchiveService>()
+            .AddHostedService<RetentionService>();
 }

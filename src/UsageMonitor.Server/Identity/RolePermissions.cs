@@ -70,6 +70,8 @@ internal static class RolePermissions
             Permissions.AlertsWrite,
             Permissions.SettingsRead,
             Permissions.SettingsWrite,
+            Permissions.PrivacyRead,
+            Permissions.PrivacyWrite,
         ],
         [Analyst] = [Permissions.UsageRead, Permissions.DecisionsRead, Permissions.LimitsRead, Permissions.AlertsRead],
         [Auditor] =
@@ -82,6 +84,7 @@ internal static class RolePermissions
             Permissions.LimitsRead,
             Permissions.AlertsRead,
             Permissions.SettingsRead,
+            Permissions.PrivacyRead,
         ],
         [Employee] = [],
     }.ToFrozenDictionary();
