@@ -299,7 +299,7 @@ internal sealed class ArchiveReader(Database database, OpenedFiles files, Opened
 
         command.CommandText += " ORDER BY event_timestamp DESC, event_id DESC LIMIT $limit";
         command.Parameters.Add(new DuckDBParameter("limit", limit));
-        return [.. ParquetFile.Read(command, cancellationToken)];
+        return [.. ParquetFile.Read(command, cancellationToken, isFew: true)];
     }
 
     /// <summary>A query of opened files under the filter, which more can be added to.</summary>

@@ -98,7 +98,7 @@ internal sealed class EventGroups(Database database, OpenedFiles files, OpenedFo
         try
         {
             using var duck = new Duck(opened, settings);
-            duck.Execute("CREATE TABLE live (key VARCHAR, events BIGINT)");
+            duck.Execute("CREATE TABLE live (key VARCHAR, events BIGINT)", cancellationToken);
             await using (
                 ScopedTransaction own = await database.OpenEnterpriseSnapshotAsync(
                     enterprise.EnterpriseId,
@@ -158,7 +158,7 @@ internal sealed class EventGroups(Database database, OpenedFiles files, OpenedFo
         CancellationToken cancellationToken
     )
     {
-        duck.Execute("CREATE TABLE batch (properties VARCHAR)");
+        duck.Execute("CREATE TABLE batch (properties VARCHAR)", cancellationToken);
         await foreach (ArchivedEvent[] batch in live.ReadAllAsync(from, to, inOrder: false, cancellationToken))
         {
             using (DuckDBAppender appender = duck.Connection.CreateAppender("batch"))

@@ -62,10 +62,17 @@ internal static class ParquetFile
         return ranges;
     }
 
-    /// <summary>Rows one after another, without holding them all.</summary>
-    public static IEnumerable<ArchivedEvent> Read(DuckDBCommand command, CancellationToken cancellationToken)
+    /// <summary>Rows one after another.</summary>
+    /// <param name="command">Selects <see cref="Columns"/>.</param>
+    /// <param name="cancellationToken">Cancels.</param>
+    /// <param name="isFew">All of them are held at once; else a little at a time.</param>
+    public static IEnumerable<ArchivedEvent> Read(
+        DuckDBCommand command,
+        CancellationToken cancellationToken,
+        bool isFew = false
+    )
     {
-        command.UseStreamingMode = true;
+        command.UseStreamingMode = !isFew;
         using CancellationTokenRegistration registration = cancellationToken.Register(command.Cancel);
         using DbDataReader reader = command.ExecuteReader();
         while (reader.Read())

@@ -20,7 +20,7 @@ internal sealed class RetentionCutoffs
     public DateTime Of(Guid enterpriseId, string dataClass) =>
         _cutoffs.GetValueOrDefault((enterpriseId, dataClass), DateTime.MinValue);
 
-    /// <summary>As <see cref="Of"/>, of a table.</summary>
+    /// <summary>As <see cref="Of(Guid, string)"/>, of a table.</summary>
     public DateTime Of(Guid enterpriseId, string dataClass, AgingTable table) =>
         table.FixedDays is not { } days ? Of(enterpriseId, dataClass)
         : Held.Contains(enterpriseId) ? DateTime.MinValue
