@@ -11,6 +11,7 @@ internal sealed record Options
                ./bench auth [--rounds N] [--quick]           what authentication adds to an ingest request
                ./bench policies [--rounds N] [--quick]       what a decision of the policy engine costs
                ./bench limits [--rounds N] [--quick]         what BLOCK limits cost ingestion, and how fast usage/check decides
+               ./bench archive [--events N] [--quick]        bytes kept of an event, hot and archived, and how fast days are archived and read
                ./bench anomaly --input DIR --output DIR      what the anomaly detector finds, by the Numenta Anomaly Benchmark
 
           --rounds N        measured rounds of everything (3)
@@ -48,6 +49,9 @@ internal sealed record Options
     /// <summary>Usage limits, at ingestion and asked in advance.</summary>
     public const string Limits = "limits";
 
+    /// <summary>Finished days, from hot rows to sealed files.</summary>
+    public const string Archive = "archive";
+
     /// <summary>What the anomaly detector finds.</summary>
     public const string Anomaly = "anomaly";
 
@@ -79,7 +83,10 @@ internal sealed record Options
 
             options = name switch
             {
-                Ingest or ActiveUsers or Auth or Policies or Limits or Anomaly => options with { What = name },
+                Ingest or ActiveUsers or Auth or Policies or Limits or Archive or Anomaly => options with
+                {
+                    What = name,
+                },
                 "--rounds" => options with { Rounds = Number() },
                 "--events" => options with { Events = Number() },
                 "--enterprises" => options with { Enterprises = Number() },

@@ -60,6 +60,7 @@ internal static class Program
                 ).RunAsync(),
                 Options.Policies => new PoliciesBench(options, Console.Error).Run(),
                 Options.Limits => await new LimitsBench(options, program, dataFolder, Console.Error).RunAsync(),
+                Options.Archive => await new ArchiveBench(options, dataFolder, Console.Error).RunAsync(),
                 Options.Anomaly => new AnomalyBench(options, Console.Error).Run(),
                 Options.Auth => await new AuthBench(options, dataFolder, Console.Error).RunAsync(),
                 _ => await new Bench(options, program, dataFolder, Console.Error).RunAsync(),

@@ -32,7 +32,10 @@ public sealed class ArchiveReaderTests(Engines engines)
         } while (cursor is not null);
 
         Assert.Equal(
-            world.Events.OrderByDescending(one => one.TimestampMicroseconds).ThenByDescending(one => one.EventId).Select(Of),
+            world
+                .Events.OrderByDescending(one => one.TimestampMicroseconds)
+                .ThenByDescending(one => one.EventId)
+                .Select(Of),
             found.Select(Of)
         );
     }
@@ -42,7 +45,9 @@ public sealed class ArchiveReaderTests(Engines engines)
     {
         await using var world = await World.CreateAsync(engines);
         var found = new List<ArchivedEvent>();
-        await foreach (IReadOnlyList<ArchivedEvent> chunk in world.Reader.StreamAsync(world.Enterprise, world.All, default))
+        await foreach (
+            IReadOnlyList<ArchivedEvent> chunk in world.Reader.StreamAsync(world.Enterprise, world.All, default)
+        )
         {
             found.AddRange(chunk);
         }
@@ -67,8 +72,19 @@ public sealed class ArchiveReaderTests(Engines engines)
                 .Order(),
             page.Events.Select(other => other.EventId).Order()
         );
+        var streamed = new List<Guid>();
+        await foreach (
+            IReadOnlyList<ArchivedEvent> chunk in world.Reader.StreamAsync(world.Enterprise, filter, default)
+        )
+        {
+            streamed.AddRange(chunk.Select(other => other.EventId));
+        }
+
+        Assert.Equal(page.Events.Select(other => other.EventId).Reverse(), streamed);
         Assert.Empty(
-            (await world.Reader.PageAsync(world.Enterprise, filter with { EventType = "'; --" }, null, 5, default)).Events
+            (
+                await world.Reader.PageAsync(world.Enterprise, filter with { EventType = "'; --" }, null, 5, default)
+            ).Events
         );
     }
 
@@ -92,7 +108,10 @@ public sealed class ArchiveReaderTests(Engines engines)
 
         EventGroups.Outcome outcome = await world.Groups.CountAsync(world.Enterprise, world.All, by, 1_000, default);
 
-        Assert.Equal(expected.OrderBy(pair => pair.Key), outcome.Groups.ToDictionary(one => one.Key, one => one.Events).OrderBy(pair => pair.Key));
+        Assert.Equal(
+            expected.OrderBy(pair => pair.Key),
+            outcome.Groups.ToDictionary(one => one.Key, one => one.Events).OrderBy(pair => pair.Key)
+        );
         Assert.Equal((world.Events.Count, expected.Count), (outcome.Total, outcome.Count));
     }
 
@@ -136,7 +155,13 @@ public sealed class ArchiveReaderTests(Engines engines)
     }
 
     private static (Guid, Guid, string, long, string) Of(ParsedEvent one) =>
-        (one.EventId, one.UserId, one.FeatureName, one.TimestampMicroseconds, Encoding.UTF8.GetString(one.Properties.Span));
+        (
+            one.EventId,
+            one.UserId,
+            one.FeatureName,
+            one.TimestampMicroseconds,
+            Encoding.UTF8.GetString(one.Properties.Span)
+        );
 
     private static (Guid, Guid, string, long, string) Of(ArchivedEvent one) =>
         (
@@ -213,7 +238,9 @@ public sealed class ArchiveReaderTests(Engines engines)
             await world.StoreAsync(Enumerable.Range(0, 60).Select(number => Event(enterprise, number % 3, number)));
             await archive.ArchiveAsync();
             await world.StoreAsync(Enumerable.Range(60, 10).Select(number => Event(enterprise, number % 2, number)));
-            await world.StoreAsync(Enumerable.Range(70, 15).Select(number => Event(enterprise, 55 + (number % 3), number)));
+            await world.StoreAsync(
+                Enumerable.Range(70, 15).Select(number => Event(enterprise, 55 + (number % 3), number))
+            );
             world.Files = new OpenedFiles(archive.Folder, archive.Opened, archive.Settings);
             world.Reader = new ArchiveReader(archive.Pipeline.Database, world.Files, archive.Opened, archive.Settings);
             world.Groups = new EventGroups(archive.Pipeline.Database, world.Files, archive.Opened, archive.Settings);

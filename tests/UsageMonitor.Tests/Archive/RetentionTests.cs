@@ -127,7 +127,10 @@ public sealed class RetentionTests(Engines engines)
             blocked: [PipelineFixture.Attempt(Event(refused, 60), Guid.NewGuid())]
         );
         await archive.Pipeline.ProcessAllAsync(archive.Pipeline.NewStep(archive.Time));
-        await archive.Pipeline.AppendAsync(await archive.Pipeline.AddEnterpriseAsync("Asia/Kolkata", 3), [Event(enterprise, 60)]);
+        await archive.Pipeline.AppendAsync(
+            await archive.Pipeline.AddEnterpriseAsync("Asia/Kolkata", 3),
+            [Event(enterprise, 60)]
+        );
         archive.Time.Advance(TimeSpan.FromDays(45));
 
         // Live events, a refused attempt, and a segment that processing has not reached.
