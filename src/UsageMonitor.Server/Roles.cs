@@ -62,11 +62,16 @@ internal static class Roles
         new(Processing, "stores, counts and accounts for events")
         {
             Register = services =>
-                services.AddHostedService<ProcessingService>().AddMetering().AddAlertDelivery().AddAnomalies().AddArchiving(),
+                services
+                    .AddHostedService<ProcessingService>()
+                    .AddMetering()
+                    .AddAlertDelivery()
+                    .AddAnomalies()
+                    .AddArchiving(),
         },
         new(Dashboard, "answers with numbers, and shows the pages")
         {
-            Register = services => services.AddDashboard().AddArchive().AddWeb(),
+            Register = services => services.AddDashboard().AddWeb(),
             Map = app =>
             {
                 app.MapDashboard();
@@ -80,7 +85,6 @@ internal static class Roles
         },
         new(Admin, "enterprises, people, roles, keys, policies, limits and alerts")
         {
-            Register = services => services.AddArchive(),
             Map = app =>
             {
                 app.MapEnterpriseEndpoints();

@@ -6,7 +6,7 @@ namespace UsageMonitor.Server.Archive;
 
 internal static class ArchiveServices
 {
-    /// <summary>What reads the archive; asking twice does no harm.</summary>
+    /// <summary>What reads the archive; nothing is opened before somebody asks, and adding it twice does no harm.</summary>
     public static IServiceCollection AddArchive(this IServiceCollection services)
     {
         services.TryAddSingleton(provider => provider.GetRequiredService<ServerSettings>().Archive);
@@ -18,6 +18,10 @@ internal static class ArchiveServices
         services.TryAddSingleton<ArchiveReader>();
         services.TryAddSingleton<EventGroups>();
         services.TryAddSingleton<ReadingPlaces>();
+        services.TryAddSingleton<ArchivedUsesReader>();
+        services.TryAddSingleton<ReadArchivedUses>(provider =>
+            provider.GetRequiredService<ArchivedUsesReader>().ReadAsync
+        );
         return services;
     }
 

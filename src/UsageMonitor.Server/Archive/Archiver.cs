@@ -57,6 +57,9 @@ internal sealed class Archiver(
     /// <summary>Live rows read before their properties are looked up.</summary>
     private const int RowsOfBatch = 10_000;
 
+    /// <summary>Of the memory: writing a part needs room for what is put in order and for the row groups being made.</summary>
+    private const int StagedShare = 8;
+
     private const int LockClass = 0x41524348;
     private const int CommandSeconds = 1_800;
 
@@ -107,7 +110,12 @@ internal sealed class Archiver(
         List<Work> days = [.. pass.Days.Select(due => new Work(due))];
         long watermark = await ReadStateAsync(connection, pass, days, cancellationToken);
         using var duck = new Duck(opened, settings);
-        using var staged = new StagedEvents(duck, opened, days.Count, (long)settings.MemoryMegabytes << 19);
+        using var staged = new StagedEvents(
+            duck,
+            opened,
+            days.Count,
+            ((long)settings.MemoryMegabytes << 20) / StagedShare
+        );
         await StageAsync(connection, pass, days, staged, cancellationToken);
         Reached?.Invoke(ArchiveStage.Read);
         for (int place = 0; place < days.Count; place++)

@@ -22,7 +22,7 @@ internal static class ParquetFile
     public const string Order = "feature_name, user_id, event_timestamp, event_id";
 
     /// <summary>Rows of a row group: what a reader passes over or reads.</summary>
-    private const int RowGroupRows = 122_880;
+    private const int RowGroupRows = 61_440;
 
     private const int CompressionLevel = 9;
 

@@ -11,8 +11,8 @@ internal sealed record ArchiveSettings
     public const int AfterDaysMin = 40;
 
     private const int AfterDaysMax = 3_650;
-    private const int MemoryMegabytesDefault = 512;
-    private const int MegabytesMin = 64;
+    private const int MemoryMegabytesDefault = 1_024;
+    private const int MegabytesMin = 256;
     private const int MegabytesMax = 1_048_576;
 
     /// <summary><c>Archive:Folder</c>: the archive, <c>archive</c> in the data folder unless told; every role that reads it needs the same.</summary>
@@ -28,7 +28,7 @@ internal sealed record ArchiveSettings
     public int MemoryMegabytes { get; init; } = MemoryMegabytesDefault;
 
     /// <summary><c>Archive:CacheMegabytes</c>: opened files kept for the next who asks.</summary>
-    public int CacheMegabytes { get; init; } = 2 * MemoryMegabytesDefault;
+    public int CacheMegabytes { get; init; } = MemoryMegabytesDefault;
 
     public static ArchiveSettings Load(IConfiguration configuration, string dataFolder, List<string> errors) =>
         new()
@@ -47,7 +47,7 @@ internal sealed record ArchiveSettings
                 errors
             ),
             MemoryMegabytes = Megabytes(configuration, "Archive:MemoryMegabytes", MemoryMegabytesDefault, errors),
-            CacheMegabytes = Megabytes(configuration, "Archive:CacheMegabytes", 2 * MemoryMegabytesDefault, errors),
+            CacheMegabytes = Megabytes(configuration, "Archive:CacheMegabytes", MemoryMegabytesDefault, errors),
         };
 
     private static int Megabytes(IConfiguration configuration, string key, int fallback, List<string> errors) =>
