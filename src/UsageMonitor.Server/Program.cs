@@ -1,4 +1,5 @@
 using System.CommandLine;
+using UsageMonitor.Server.Archive;
 using UsageMonitor.Server.Import;
 using UsageMonitor.Server.Platform.Embedded;
 
@@ -13,6 +14,7 @@ internal static class Program
         root.Subcommands.Add(ServeCommand.Create());
         root.Subcommands.Add(ImportCommand.Create());
         root.Subcommands.Add(PostgresCommand.Create());
+        root.Subcommands.Add(ArchiveCommand.Create());
         // Null: commands handle signals themselves; the library would end the process two seconds after one.
         return root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null });
     }

@@ -26,14 +26,23 @@ internal static class ParquetFile
 
     private const int CompressionLevel = 9;
 
-    public static void Write(Duck duck, string select, string path, CancellationToken cancellationToken) =>
+    /// <summary>Of what is soon read again and removed.</summary>
+    public const int PartCompressionLevel = 1;
+
+    public static void Write(
+        Duck duck,
+        string select,
+        string path,
+        CancellationToken cancellationToken,
+        int level = CompressionLevel
+    ) =>
         duck.Execute(
             string.Create(
                 CultureInfo.InvariantCulture,
                 $"""
                 COPY ({select}) TO {Duck.Quote(
                     path
-                )} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL {CompressionLevel},
+                )} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL {level},
                     ROW_GROUP_SIZE {RowGroupRows}, PARQUET_VERSION v2)
                 """
             ),

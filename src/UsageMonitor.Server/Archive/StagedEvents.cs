@@ -71,13 +71,21 @@ internal sealed class StagedEvents : IDisposable
             CultureInfo.InvariantCulture,
             $"SELECT {ParquetFile.Columns} FROM staged WHERE place = {place}"
         );
-        List<string> sources =
-        [
-            .. _parts[place].Append(before).OfType<string>().Select(path => $"SELECT * FROM {ParquetFile.From(path)}"),
-        ];
+        List<string> sources = [.. _parts[place].Select(part => $"SELECT * FROM {ParquetFile.From(part)}")];
         if (_inTable[place] > 0)
         {
-            sources.Add(total > RowsMax ? $"({table} ORDER BY {ParquetFile.Order})" : table);
+            sources.Add(table);
+        }
+
+        // Too many to be put in order at once: each stretch is, and the file there was is already.
+        if (total > RowsMax)
+        {
+            sources = sources.ConvertAll(source => $"(SELECT * FROM ({source}) ORDER BY {ParquetFile.Order})");
+        }
+
+        if (before is not null)
+        {
+            sources.Add($"SELECT * FROM {ParquetFile.From(before)}");
         }
 
         string path = _folder.NewPath(".parquet");
@@ -117,10 +125,11 @@ internal sealed class StagedEvents : IDisposable
                 _duck,
                 string.Create(
                     CultureInfo.InvariantCulture,
-                    $"SELECT {ParquetFile.Columns} FROM staged WHERE place = {place} ORDER BY {ParquetFile.Order}"
+                    $"SELECT {ParquetFile.Columns} FROM staged WHERE place = {place}"
                 ),
                 part,
-                cancellationToken
+                cancellationToken,
+                ParquetFile.PartCompressionLevel
             );
             _inTable[place] = 0;
         }

@@ -1,4 +1,5 @@
 using System.Text;
+using Npgsql;
 using UsageMonitor.Server.Archive;
 using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Platform;
@@ -219,6 +220,30 @@ public sealed class ArchiverTests(Engines engines)
         Assert.Equal(1, first.Files);
         Assert.True(second!.IsBusy);
         Assert.Equal(10, (await archive.ReadArchiveAsync(enterprise)).Count);
+    }
+
+    [Fact]
+    public async Task ArchiveOpen_WhenTheMasterKeyIsThere_ShouldGivePlainParquet()
+    {
+        await using ArchiveFixture archive = await ArchiveFixture.CreateAsync(engines);
+        EnterpriseInfo enterprise = await archive.Pipeline.AddEnterpriseAsync("Asia/Kolkata", 1);
+        await archive.StoreAsync(enterprise, Events(enterprise, 10));
+        await archive.ArchiveAsync();
+        string file = Directory.GetFiles(archive.Settings.Folder, "*.sealed", SearchOption.AllDirectories)[0];
+        string target = archive.Opened.NewPath(".parquet");
+        await using var owner = NpgsqlDataSource.Create(archive.Pipeline.OwnerConnectionString);
+
+        await ArchiveCommand.OpenAsync(owner, Engines.MasterKey.Keys, file, target, default);
+
+        using var duck = new Duck(archive.Opened, archive.Settings);
+        using DuckDB.NET.Data.DuckDBCommand command = duck.Command(
+            $"SELECT count(DISTINCT event_id) FROM {ParquetFile.From(target)}"
+        );
+        Assert.Equal(10L, command.ExecuteScalar());
+        await Assert.ThrowsAnyAsync<Exception>(() =>
+            ArchiveCommand.OpenAsync(owner, new WrappingKeys([new byte[32]]), file, target + "2", default)
+        );
+        Assert.False(File.Exists(target + "2"));
     }
 
     private static async Task<long> EverywhereAsync(ArchiveFixture archive, EnterpriseInfo enterprise) =>
