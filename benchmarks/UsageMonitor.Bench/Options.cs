@@ -13,6 +13,7 @@ internal sealed record Options
                ./bench limits [--rounds N] [--quick]         what BLOCK limits cost ingestion, and how fast usage/check decides
                ./bench alerts [--rounds N] [--quick]         from a crossed threshold to the mail in a mail server, under load
                ./bench audit [--rounds N] [--quick]          what an entry of the audit log adds to an act
+               ./bench archive [--events N] [--quick]        bytes kept of an event, hot and archived, and how fast days are archived and read
                ./bench anomaly --input DIR --output DIR      what the anomaly detector finds, by the Numenta Anomaly Benchmark
 
           --rounds N        measured rounds of everything (3)
@@ -56,6 +57,9 @@ internal sealed record Options
     /// <summary>What an entry of the audit log costs.</summary>
     public const string Audit = "audit";
 
+    /// <summary>Finished days, from hot rows to sealed files.</summary>
+    public const string Archive = "archive";
+
     /// <summary>What the anomaly detector finds.</summary>
     public const string Anomaly = "anomaly";
 
@@ -89,10 +93,11 @@ internal sealed record Options
 
             options = name switch
             {
-                Ingest or ActiveUsers or Auth or Policies or Limits or Alerts or Audit or Anomaly => options with
-                {
-                    What = name,
-                },
+                Ingest or ActiveUsers or Auth or Policies or Limits or Alerts or Audit or Archive or Anomaly =>
+                    options with
+                    {
+                        What = name,
+                    },
                 "--rounds" => options with { Rounds = Number() },
                 "--events" => options with { Events = Number() },
                 "--enterprises" => options with { Enterprises = Number() },

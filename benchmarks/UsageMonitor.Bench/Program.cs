@@ -61,6 +61,7 @@ internal static class Program
                 Options.Policies => new PoliciesBench(options, Console.Error).Run(),
                 Options.Limits => await new LimitsBench(options, program, dataFolder, Console.Error).RunAsync(),
                 Options.Alerts => await new AlertsBench(options, program, dataFolder, Console.Error).RunAsync(),
+                Options.Archive => await new ArchiveBench(options, dataFolder, Console.Error).RunAsync(),
                 Options.Anomaly => new AnomalyBench(options, Console.Error).Run(),
                 Options.Audit => await new AuditBench(options, dataFolder, Console.Error).RunAsync(),
                 Options.Auth => await new AuthBench(options, dataFolder, Console.Error).RunAsync(),

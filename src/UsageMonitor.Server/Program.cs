@@ -1,4 +1,5 @@
 using System.CommandLine;
+using UsageMonitor.Server.Archive;
 using UsageMonitor.Server.Audit;
 using UsageMonitor.Server.Import;
 using UsageMonitor.Server.Platform.Embedded;
@@ -15,6 +16,7 @@ internal static class Program
         root.Subcommands.Add(ImportCommand.Create());
         root.Subcommands.Add(AuditCommand.Create());
         root.Subcommands.Add(PostgresCommand.Create());
+        root.Subcommands.Add(ArchiveCommand.Create());
         // Null: commands handle signals themselves; the library would end the process two seconds after one.
         return root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null });
     }

@@ -1,5 +1,7 @@
 using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Anomalies;
+using UsageMonitor.Server.Archive;
+using UsageMonitor.Server.Archive.Retention;
 using UsageMonitor.Server.Audit;
 using UsageMonitor.Server.Dashboard;
 using UsageMonitor.Server.Gateway;
@@ -66,7 +68,8 @@ internal static class Roles
                     .AddMetering()
                     .AddAlertDelivery()
                     .AddAnomalies()
-                    .AddAuditWork(),
+                    .AddAuditWork()
+                    .AddArchiving(),
         },
         new(Dashboard, "answers with numbers, and shows the pages")
         {
@@ -75,6 +78,7 @@ internal static class Roles
             {
                 app.MapDashboard();
                 app.MapViolationEndpoints();
+                app.MapEventEndpoints();
                 app.MapAnomalyEndpoints();
                 app.MapAlertDashboard();
                 app.MapWeb();
@@ -98,6 +102,7 @@ internal static class Roles
                 app.MapAlertEndpoints();
                 app.MapSecondFactorReset();
                 app.MapAuditEndpoints();
+                app.MapRetentionEndpoints();
             },
             Paths = ["/v1/platform", "/v1/admin", "/v1/audit"],
         },

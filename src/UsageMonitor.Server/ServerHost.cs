@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Npgsql;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Alerts;
+using UsageMonitor.Server.Archive;
 using UsageMonitor.Server.Audit;
 using UsageMonitor.Server.Demo;
 using UsageMonitor.Server.Gateway;
@@ -123,6 +124,7 @@ internal sealed class ServerHost : IAsyncDisposable
         services.AddLimits();
         services.AddAlerts();
         services.AddAudit();
+        services.AddArchive();
         services.AddForwarding(builder.Configuration, Roles.PathsBeyond(roles));
         services.AddOpenApiDocument();
         services.Configure<HostOptions>(options => options.ShutdownTimeout = ShutdownTimeMax);

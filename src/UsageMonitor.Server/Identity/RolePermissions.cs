@@ -76,6 +76,8 @@ internal static class RolePermissions
             Permissions.AuditRead,
             Permissions.AuditExport,
             Permissions.AuditWrite,
+            Permissions.PrivacyRead,
+            Permissions.PrivacyWrite,
         ],
         [Analyst] = [Permissions.UsageRead, Permissions.DecisionsRead, Permissions.LimitsRead, Permissions.AlertsRead],
         [Auditor] =
@@ -90,6 +92,7 @@ internal static class RolePermissions
             Permissions.SettingsRead,
             Permissions.AuditRead,
             Permissions.AuditExport,
+            Permissions.PrivacyRead,
         ],
         [Employee] = [],
     }.ToFrozenDictionary();

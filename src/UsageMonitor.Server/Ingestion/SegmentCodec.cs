@@ -116,6 +116,20 @@ internal static class SegmentCodec
     /// <param name="slot">The event's place among its enterprise's events in the segment, the blocked ones after the accepted.</param>
     public static string OpenProperties(EnterpriseInfo enterprise, ReadOnlyMemory<byte> properties, int slot)
     {
+        IReadOnlyList<ReadOnlyMemory<byte>> all = OpenAllProperties(enterprise, properties);
+        return slot < all.Count
+            ? Encoding.UTF8.GetString(all[slot].Span)
+            : throw new KeyNotFoundException("The segment holds nothing of this enterprise.");
+    }
+
+    /// <summary>The properties of an enterprise's events by slot, as UTF-8; none when the segment holds nothing of it.</summary>
+    /// <exception cref="CryptographicException">The block was altered, or the key is not the one that sealed it.</exception>
+    public static IReadOnlyList<ReadOnlyMemory<byte>> OpenAllProperties(
+        EnterpriseInfo enterprise,
+        ReadOnlyMemory<byte> properties
+    )
+    {
+        var all = new List<ReadOnlyMemory<byte>>();
         foreach ((Guid enterpriseId, ReadOnlyMemory<byte> sealedBlock) in Blocks(properties))
         {
             if (enterpriseId != enterprise.EnterpriseId)
@@ -131,16 +145,17 @@ internal static class SegmentCodec
             byte[] plain = new byte[BinaryPrimitives.ReadInt32LittleEndian(compressed)];
             LZ4Codec.Decode(compressed.AsSpan(sizeof(int)), plain);
             ReadOnlySpan<byte> rest = plain;
-            for (int i = 0; i < slot; i++)
+            while (!rest.IsEmpty)
             {
-                int skip = ReadNumber(ref rest);
-                rest = rest[skip..];
+                int length = ReadNumber(ref rest);
+                all.Add(plain.AsMemory(plain.Length - rest.Length, length));
+                rest = rest[length..];
             }
 
-            return ReadText(ref rest);
+            break;
         }
 
-        throw new KeyNotFoundException("The segment holds nothing of this enterprise.");
+        return all;
     }
 
     private static void WriteHeaders(

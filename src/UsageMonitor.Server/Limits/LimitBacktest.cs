@@ -13,7 +13,7 @@ namespace UsageMonitor.Server.Limits;
 /// Limits by the day or month of a large enterprise are replayed from each user's count of the day instead of from events, which is
 /// as exact in everything but the instant of a day's first refusal, and whose it was when many share the limit.
 /// </remarks>
-internal sealed class LimitBacktest(Database database, TimeProvider time)
+internal sealed class LimitBacktest(Database database, ReadArchivedUses readArchived, TimeProvider time)
 {
     /// <summary>Local days of one replay.</summary>
     public const int RangeDaysMax = 90;
@@ -69,6 +69,11 @@ internal sealed class LimitBacktest(Database database, TimeProvider time)
         {
             return await RunNowAsync(enterprise, draft, range, cancellationToken);
         }
+        catch (FileNotFoundException)
+        {
+            // An archived day was rewritten meanwhile: its new file is found the second time.
+            return await RunNowAsync(enterprise, draft, range, cancellationToken);
+        }
         finally
         {
             Interlocked.Decrement(ref _running);
@@ -95,7 +100,7 @@ internal sealed class LimitBacktest(Database database, TimeProvider time)
         using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellationToken);
         try
         {
-            await using ScopedTransaction own = await database.OpenEnterpriseAsync(
+            await using ScopedTransaction own = await database.OpenEnterpriseSnapshotAsync(
                 enterprise.EnterpriseId,
                 either.Token
             );
@@ -105,7 +110,15 @@ internal sealed class LimitBacktest(Database database, TimeProvider time)
             if (fromEvents)
             {
                 // Few events are put in order at once, of many a day at a time.
-                await ReplayEventsAsync(own, wanted, isSmall ? [(from, to)] : Days(), replay, progress, either.Token);
+                await ReplayEventsAsync(
+                    own,
+                    enterprise,
+                    wanted,
+                    isSmall ? [(from, to)] : Days(),
+                    replay,
+                    progress,
+                    either.Token
+                );
             }
             else
             {
@@ -191,6 +204,7 @@ internal sealed class LimitBacktest(Database database, TimeProvider time)
 
     private async Task ReplayEventsAsync(
         ScopedTransaction own,
+        EnterpriseInfo enterprise,
         Wanted wanted,
         IEnumerable<(DateTime From, DateTime To)> spans,
         LimitReplay replay,
@@ -200,6 +214,15 @@ internal sealed class LimitBacktest(Database database, TimeProvider time)
     {
         foreach ((DateTime from, DateTime to) in spans)
         {
+            // Archived events first, then the live ones between them: days that late events came for have both.
+            var archived = new Queue<ArchivedUse>();
+            await readArchived(
+                own,
+                enterprise,
+                new ArchivedUsesQuery(from, to, wanted.Feature, wanted.Users, EventsMax - progress.Rows + 1),
+                archived.Enqueue,
+                cancellationToken
+            );
             await using NpgsqlCommand command = own.Command(
                 ReadEvents,
                 wanted.EnterpriseId,
@@ -214,16 +237,44 @@ internal sealed class LimitBacktest(Database database, TimeProvider time)
             while (await reader.ReadAsync(cancellationToken))
             {
                 DateTime at = reader.GetDateTime(1);
-                progress.Through = at;
-                if (++progress.Rows > EventsMax)
+                if (!TakeArchived(at) || !Take(reader.GetGuid(0), at))
                 {
                     return;
                 }
+            }
 
-                replay.Add(reader.GetGuid(0), at);
+            if (!TakeArchived(to))
+            {
+                return;
+            }
+
+            bool TakeArchived(DateTime before)
+            {
+                while (archived.TryPeek(out ArchivedUse next) && next.At < before)
+                {
+                    archived.Dequeue();
+                    if (!Take(next.UserId, next.At))
+                    {
+                        return false;
+                    }
+                }
+
+                return true;
             }
 
             progress.Through = to;
+        }
+
+        bool Take(Guid userId, DateTime at)
+        {
+            progress.Through = at;
+            if (++progress.Rows > EventsMax)
+            {
+                return false;
+            }
+
+            replay.Add(userId, at);
+            return true;
         }
     }
 

@@ -53,6 +53,8 @@ internal static class Permissions
     public const string AlertsWrite = "alerts:write";
     public const string SettingsRead = "settings:read";
     public const string SettingsWrite = "settings:write";
+    public const string PrivacyRead = "privacy:read";
+    public const string PrivacyWrite = "privacy:write";
     public const string ProvisioningWrite = "provisioning:write";
     public const string AuditRead = "audit:read";
     public const string AuditExport = "audit:export";

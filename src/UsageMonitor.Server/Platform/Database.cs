@@ -1,3 +1,4 @@
+using System.Data;
 using Npgsql;
 using NpgsqlTypes;
 using UsageMonitor.Server.Platform.Auditing;
@@ -30,6 +31,12 @@ internal sealed class Database(NpgsqlDataSource app, NpgsqlDataSource pipeline) 
     public Task<ScopedTransaction> OpenEnterpriseAsync(Guid enterpriseId, CancellationToken cancellationToken) =>
         OpenAsync(EnterpriseSetting, enterpriseId.ToString(), cancellationToken);
 
+    /// <summary>As <see cref="OpenEnterpriseAsync"/>; all of its queries see the same moment.</summary>
+    public Task<ScopedTransaction> OpenEnterpriseSnapshotAsync(
+        Guid enterpriseId,
+        CancellationToken cancellationToken
+    ) => OpenAsync(EnterpriseSetting, enterpriseId.ToString(), cancellationToken, IsolationLevel.RepeatableRead);
+
     /// <summary>Begins a transaction that sees just the credential with this hash.</summary>
     public Task<ScopedTransaction> OpenLookupAsync(byte[] hash, CancellationToken cancellationToken) =>
         OpenAsync("app.lookup", Convert.ToHexString(hash), cancellationToken);
@@ -38,12 +45,17 @@ internal sealed class Database(NpgsqlDataSource app, NpgsqlDataSource pipeline) 
     public Task<ScopedTransaction> OpenPlatformAsync(CancellationToken cancellationToken) =>
         OpenAsync("app.platform", "on", cancellationToken);
 
-    private async Task<ScopedTransaction> OpenAsync(string setting, string value, CancellationToken cancellationToken)
+    private async Task<ScopedTransaction> OpenAsync(
+        string setting,
+        string value,
+        CancellationToken cancellationToken,
+        IsolationLevel isolation = IsolationLevel.ReadCommitted
+    )
     {
         NpgsqlConnection connection = await App.OpenConnectionAsync(cancellationToken);
         try
         {
-            NpgsqlTransaction transaction = await connection.BeginTransactionAsync(cancellationToken);
+            NpgsqlTransaction transaction = await connection.BeginTransactionAsync(isolation, cancellationToken);
             var scoped = new ScopedTransaction(connection, transaction, this);
             await scoped.SetAsync(setting, value, cancellationToken);
             return scoped;

@@ -94,6 +94,9 @@ internal sealed class ServerSettings
     /// <summary><c>Smtp</c>: how mail leaves, or null: not at all.</summary>
     public SmtpSettings? Smtp { get; init; }
 
+    /// <summary><c>Archive</c>: where finished days go.</summary>
+    public required ArchiveSettings Archive { get; init; }
+
     /// <exception cref="SettingsException">Something is wrong; the message names every error, not just the first.</exception>
     public static ServerSettings Load(IConfiguration configuration)
     {
@@ -147,6 +150,7 @@ internal sealed class ServerSettings
             OperatorPassword = Text(configuration["USAGEMONITOR_OPERATOR_PASSWORD"]),
             PublicUrl = Text(configuration["PublicUrl"])?.TrimEnd('/'),
             Smtp = SmtpSettings.Load(configuration.GetSection("Smtp"), errors),
+            Archive = ArchiveSettings.Load(configuration, Path.GetFullPath(configuration["Data"] ?? "./data"), errors),
         };
         if (!System.Net.IPAddress.TryParse(settings.Address, out _))
         {

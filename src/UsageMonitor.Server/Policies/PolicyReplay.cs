@@ -12,7 +12,7 @@ internal sealed class ReplayTooLargeException(string message) : Exception(messag
 /// Replays policies over what was recorded: the events stored, and the attempts refused, which are events that other policies
 /// might have let through. Rows are streamed; what is kept is a count for each user and feature.
 /// </summary>
-internal sealed class PolicyReplay(Database database, TimeProvider time)
+internal sealed class PolicyReplay(Database database, ReadArchivedUses readArchived, TimeProvider time)
 {
     /// <summary>Events of one replay.</summary>
     public const long EventsMax = 5_000_000;
@@ -58,6 +58,11 @@ internal sealed class PolicyReplay(Database database, TimeProvider time)
         {
             return await RunNowAsync(enterprise, draft, replaces, range, either.Token);
         }
+        catch (FileNotFoundException)
+        {
+            // An archived day was rewritten meanwhile: its new file is found the second time.
+            return await RunNowAsync(enterprise, draft, replaces, range, either.Token);
+        }
         catch (OperationCanceledException) when (deadline.IsCancellationRequested)
         {
             throw new ReplayTooLargeException($"took longer than {s_longest.TotalSeconds:0} s; choose fewer days.");
@@ -78,7 +83,7 @@ internal sealed class PolicyReplay(Database database, TimeProvider time)
     {
         var local = new LocalTime(enterprise.TimeZone);
         (DateTime from, DateTime to) = (local.DayStart(range.From), local.DayStart(range.To));
-        await using ScopedTransaction own = await database.OpenEnterpriseAsync(
+        await using ScopedTransaction own = await database.OpenEnterpriseSnapshotAsync(
             enterprise.EnterpriseId,
             cancellationToken
         );
@@ -93,37 +98,20 @@ internal sealed class PolicyReplay(Database database, TimeProvider time)
         var users = new Dictionary<Guid, Refusals>();
         var features = new Dictionary<string, Refusals>(StringComparer.Ordinal);
         (long evaluated, long refused, long newlyRefused, long newlyPermitted) = (0, 0, 0, 0);
+        await readArchived(
+            own,
+            enterprise,
+            new ArchivedUsesQuery(from, to, "*", null, EventsMax + 1),
+            use => Evaluate(use.UserId, use.FeatureName, use.EventType, use.At),
+            cancellationToken
+        );
         await using (NpgsqlCommand command = own.Command(ReadAttempts, enterprise.EnterpriseId, from, to))
         {
             command.CommandTimeout = (int)s_longest.TotalSeconds;
             await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
             while (await reader.ReadAsync(cancellationToken))
             {
-                DateTime timestamp = reader.GetDateTime(3);
-                var question = new PolicyQuestion(
-                    reader.GetGuid(0),
-                    null,
-                    reader.GetString(1),
-                    PolicyActions.Record,
-                    reader.GetString(2),
-                    (timestamp.Ticks - DateTime.UnixEpoch.Ticks) / TimeSpan.TicksPerMicrosecond,
-                    default
-                );
-                bool wasAllowed = asIs.Decide(question).IsAllowed;
-                bool isAllowed = tried.Decide(question).IsAllowed;
-                if (++evaluated > EventsMax)
-                {
-                    throw TooMany();
-                }
-
-                newlyPermitted += isAllowed && !wasAllowed ? 1 : 0;
-                if (!isAllowed)
-                {
-                    refused++;
-                    newlyRefused += wasAllowed ? 1 : 0;
-                    Count(users, question.UserId, timestamp);
-                    Count(features, question.FeatureName, timestamp);
-                }
+                Evaluate(reader.GetGuid(0), reader.GetString(1), reader.GetString(2), reader.GetDateTime(3));
             }
         }
 
@@ -143,6 +131,34 @@ internal sealed class PolicyReplay(Database database, TimeProvider time)
             ],
             notReplayed
         );
+
+        void Evaluate(Guid userId, string featureName, string eventType, DateTime timestamp)
+        {
+            var question = new PolicyQuestion(
+                userId,
+                null,
+                featureName,
+                PolicyActions.Record,
+                eventType,
+                (timestamp.Ticks - DateTime.UnixEpoch.Ticks) / TimeSpan.TicksPerMicrosecond,
+                default
+            );
+            bool wasAllowed = asIs.Decide(question).IsAllowed;
+            bool isAllowed = tried.Decide(question).IsAllowed;
+            if (++evaluated > EventsMax)
+            {
+                throw TooMany();
+            }
+
+            newlyPermitted += isAllowed && !wasAllowed ? 1 : 0;
+            if (!isAllowed)
+            {
+                refused++;
+                newlyRefused += wasAllowed ? 1 : 0;
+                Count(users, question.UserId, timestamp);
+                Count(features, question.FeatureName, timestamp);
+            }
+        }
     }
 
     private static async Task<(PolicySet AsIs, PolicySet Tried, IReadOnlyList<string> NotReplayed)> CompileAsync(

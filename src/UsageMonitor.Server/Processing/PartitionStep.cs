@@ -72,6 +72,7 @@ internal sealed class PartitionStep(
         }
 
         await writer.FindStoredAsync(step, cancellationToken);
+        await ArchivedKeys.FindAsync(connection, step, time.GetUtcNow(), cancellationToken);
         await _users.ResolveAsync(connection, step, time.GetUtcNow(), cancellationToken);
         await _metering.CountAsync(connection, partition, metersVersion, step, cancellationToken);
         List<StepTotals> totals = [.. step.Enterprises.Select(enterprise => StepTotals.Of(enterprise, segments))];

@@ -26,9 +26,21 @@ public sealed class LayeringTests
         ["Alerts"] = ["Limits", "Gateway", "Identity", "Platform"],
         ["Processing"] = ["Ingestion", "Alerts", "Limits", "Platform"],
         ["Anomalies"] = ["Processing", "Alerts", "Limits", "Gateway", "Identity", "Platform"],
-        ["Dashboard"] = ["Processing", "Limits", "Platform"],
         ["Audit"] = ["Alerts", "Gateway", "Identity", "Platform"],
-        ["Web"] = ["Dashboard", "Audit", "Anomalies", "Alerts", "Limits", "Policies", "Identity", "Platform"],
+        ["Archive"] = ["Processing", "Ingestion", "Limits", "Gateway", "Identity", "Platform"],
+        ["Dashboard"] = ["Archive", "Processing", "Limits", "Platform"],
+        ["Web"] =
+        [
+            "Dashboard",
+            "Audit",
+            "Archive",
+            "Anomalies",
+            "Alerts",
+            "Limits",
+            "Policies",
+            "Identity",
+            "Platform",
+        ],
         ["Import"] = [],
         ["Demo"] = ["Identity", "Ingestion", "Policies", "Platform"],
     };

@@ -1,6 +1,8 @@
 using System.Net;
 using System.Net.Http.Json;
+using Microsoft.Extensions.DependencyInjection;
 using UsageMonitor.Contracts;
+using UsageMonitor.Server.Archive;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Tests.Fixtures;
@@ -16,8 +18,10 @@ public sealed class LimitBacktestTests(ServerFixture fixture) : IClassFixture<Se
     private const string Address = "/v1/admin/usage/limits/backtest";
     private static readonly string[] s_users = ["ana@acme.example", "bob", "cid"];
 
-    [Fact]
-    public async Task Backtest_WhateverTheLimit_ShouldBlockWhatAdmissionWould()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Backtest_WhateverTheLimit_ShouldBlockWhatAdmissionWould(bool isArchived)
     {
         Acme acme = await Acme.CreateAsync(fixture.Server, Berlin);
         var random = new Random(4);
@@ -33,7 +37,19 @@ public sealed class LimitBacktestTests(ServerFixture fixture) : IClassFixture<Se
                     )
                 )),
         ];
-        await acme.SendAsync(events);
+        if (isArchived)
+        {
+            // Some of each day in the archive, some still live.
+            await acme.SendAsync(events[..250]);
+            await acme.ProcessedAsync();
+            await ArchiveAsync(fixture.Server);
+            await acme.SendAsync(events[250..]);
+        }
+        else
+        {
+            await acme.SendAsync(events);
+        }
+
         await acme.ProcessedAsync();
         Guid bob = Id(acme, "bob");
         await fixture.Server.Database.ExecuteAsync(
@@ -79,7 +95,7 @@ public sealed class LimitBacktestTests(ServerFixture fixture) : IClassFixture<Se
                 LimitBacktestResponse byDays = await RunAsync(
                     acme,
                     request,
-                    new(Database, TimeProvider.System) { EventsMax = 0 }
+                    new(Database, Archived, TimeProvider.System) { EventsMax = 0 }
                 );
                 Assert.False(byDays.FromEvents);
                 Assert.Equal(
@@ -144,7 +160,7 @@ public sealed class LimitBacktestTests(ServerFixture fixture) : IClassFixture<Se
         LimitBacktestResponse events = await RunAsync(
             acme,
             hourly,
-            new(Database, TimeProvider.System) { EventsMax = 5 }
+            new(Database, Archived, TimeProvider.System) { EventsMax = 5 }
         );
         LimitBacktestResponse days = await RunAsync(
             acme,
@@ -152,7 +168,7 @@ public sealed class LimitBacktestTests(ServerFixture fixture) : IClassFixture<Se
             {
                 WindowType = "DAILY",
             },
-            new(Database, TimeProvider.System) { EventsMax = 5, UserDaysMax = 12 }
+            new(Database, Archived, TimeProvider.System) { EventsMax = 5, UserDaysMax = 12 }
         );
 
         Assert.Equal(
@@ -162,6 +178,17 @@ public sealed class LimitBacktestTests(ServerFixture fixture) : IClassFixture<Se
         Assert.Equal((false, 10, 9), (days.IsComplete, days.EventsEvaluated, days.Blocked));
         Assert.Equal(new DateTimeOffset(2025, 10, 26, 0, 0, 0, TimeSpan.Zero), days.EvaluatedThrough);
         Assert.Equal((1, 1), (events.DaysEvaluated, days.DaysEvaluated));
+    }
+
+    private ReadArchivedUses Archived => fixture.Server.Services.GetRequiredService<ReadArchivedUses>();
+
+    private static async Task ArchiveAsync(RunningServer server)
+    {
+        var plan = server.Services.GetRequiredService<ArchivePlan>();
+        foreach (ArchivePass pass in await plan.FindAsync(DateTimeOffset.UtcNow, TestContext.Current.CancellationToken))
+        {
+            await server.Services.GetRequiredService<Archiver>().RunAsync(pass, TestContext.Current.CancellationToken);
+        }
     }
 
     [Fact]
