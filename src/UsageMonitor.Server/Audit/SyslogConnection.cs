@@ -96,7 +96,8 @@ internal sealed class SyslogConnection(ServerSettings settings)
         using var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         await socket.ConnectAsync(allowed, port, cancellationToken);
         await using var network = new NetworkStream(socket, ownsSocket: false);
-        await using var tls = new SslStream(network);
+        await using var watched = new EndSeeingStream(network);
+        await using var tls = new SslStream(watched);
         using X509Certificate2? authority = certificate is null ? null : X509Certificate2.CreateFromPem(certificate);
         var options = new SslClientAuthenticationOptions
         {
@@ -125,6 +126,11 @@ internal sealed class SyslogConnection(ServerSettings settings)
         while (await tls.ReadAsync(ignored, cancellationToken) > 0)
         {
             // Whatever it says; its end is what counts.
+        }
+
+        if (watched.HasEnded)
+        {
+            throw new IOException("it has ended the connection without saying that it took everything");
         }
     }
 

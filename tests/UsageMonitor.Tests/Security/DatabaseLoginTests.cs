@@ -19,6 +19,7 @@ public sealed class DatabaseLoginTests(TwoEnterprises two) : IClassFixture<TwoEn
         ["log_partitions"] = "counters of the whole log",
         ["log_positions"] = "counters of the whole log",
         ["permissions"] = "names that code holds too",
+        ["audit_signing_keys"] = "public halves of keys",
     };
 
     /// <summary>Policies by which the app login sees more than the enterprise in scope, each with the reason.</summary>
@@ -33,6 +34,17 @@ public sealed class DatabaseLoginTests(TwoEnterprises two) : IClassFixture<TwoEn
         ["identity_providers.known_provider"] = "who names the provider may begin to sign in by it",
         ["identity_provider_domains.known_domain"] = "whose address is of the domain is sent to its provider",
         ["refresh_tokens.known_credential"] = "who holds the hash may see the row",
+    };
+
+    /// <summary>
+    /// Policies for the owner itself, by which a function that runs with its rights is held to the enterprise in scope, too.
+    /// </summary>
+    private static readonly string[] s_ownersPolicies = ["audit_log.append", "audit_heads.append"];
+
+    /// <summary>Functions that run with their owner's rights and that the app may call, each with the reason.</summary>
+    private static readonly Dictionary<string, string> s_ownersFunctions = new()
+    {
+        ["append_audit"] = "the only way to write an entry of the audit log, of the enterprise in scope",
     };
 
     private const string OwnEnterprise = "(enterprise_id = ( SELECT current_enterprise() AS current_enterprise))";
@@ -62,7 +74,16 @@ public sealed class DatabaseLoginTests(TwoEnterprises two) : IClassFixture<TwoEn
             OwnEnterprise
         );
 
-        Assert.Equal([], policies.Except(s_widerPolicies.Keys));
+        Assert.Equal([], policies.Except(s_widerPolicies.Keys).Except(s_ownersPolicies));
+        Assert.Equal(
+            [],
+            await two.OwnerListsAsync<string>(
+                "SELECT tablename || '.' || policyname FROM pg_policies WHERE tablename || '.' || policyname = ANY ($1) "
+                    + "AND NOT (roles <> '{public}' AND roles <> '{usage_monitor_app}' AND qual = $2 AND with_check = $2)",
+                s_ownersPolicies,
+                OwnEnterprise
+            )
+        );
         Assert.Equal(
             [],
             await two.OwnerListsAsync<string>(
@@ -127,9 +148,10 @@ public sealed class DatabaseLoginTests(TwoEnterprises two) : IClassFixture<TwoEn
                 """
                 SELECT p.proname::text FROM pg_proc p
                 WHERE p.pronamespace = 'public'::regnamespace AND p.prosecdef
-                  AND (has_function_privilege('usage_monitor_app', p.oid, 'EXECUTE')
+                  AND (has_function_privilege('usage_monitor_app', p.oid, 'EXECUTE') AND p.proname <> ALL ($1)
                        OR NOT EXISTS (SELECT FROM unnest(p.proconfig) AS setting WHERE setting LIKE 'search_path=%'))
-                """
+                """,
+                (object)s_ownersFunctions.Keys.ToArray()
             )
         );
     }
