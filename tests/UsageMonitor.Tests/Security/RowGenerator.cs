@@ -243,6 +243,11 @@ internal sealed partial class RowGenerator
                     }
                 }
                 catch (PostgresException exception)
+                    when (table.Name == "anomaly_positions" && exception.SqlState == PostgresErrorCodes.UniqueViolation)
+                {
+                    return; // the running server was here first: it makes this row of every enterprise
+                }
+                catch (PostgresException exception)
                     when (exception.SqlState.StartsWith("23", StringComparison.Ordinal)
                         || exception.SqlState.StartsWith("22", StringComparison.Ordinal)
                     )
