@@ -98,6 +98,7 @@ internal static class Roles
                 app.MapSecuritySettingsEndpoints();
                 app.MapIdentityProviderEndpoints();
                 app.MapPolicyEndpoints();
+                app.MapReclassifyEndpoint();
                 app.MapLimitEndpoints();
                 app.MapAlertEndpoints();
                 app.MapSecondFactorReset();

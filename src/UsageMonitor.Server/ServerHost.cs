@@ -9,6 +9,7 @@ using UsageMonitor.Server.Audit;
 using UsageMonitor.Server.Demo;
 using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
+using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Platform.Embedded;
@@ -122,6 +123,7 @@ internal sealed class ServerHost : IAsyncDisposable
         services.AddGatewayServices();
         services.AddPolicies();
         services.AddLimits();
+        services.AddAdmission();
         services.AddAlerts();
         services.AddAudit();
         services.AddArchive();

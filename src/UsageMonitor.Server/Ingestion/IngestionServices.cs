@@ -11,16 +11,21 @@ internal static class IngestionServices
         services
             .AddSingleton<Backlog>()
             .AddHostedService(provider => provider.GetRequiredService<Backlog>())
-            .AddSingleton<LogTail>()
-            .AddSingleton<CounterBase>()
-            .AddSingleton<CounterStore>()
-            .AddSingleton<LimitCounters>()
             .AddSingleton<EventAdmission>()
             .AddSingleton<Reserving>()
             .AddSingleton<ReservationSweep>()
             .AddHostedService(provider => provider.GetRequiredService<ReservationSweep>())
             .AddSingleton<GroupCommit>()
             .AddHostedService(provider => provider.GetRequiredService<GroupCommit>());
+
+    /// <summary>What counts on limits, and what admins do with events; in every process, as the log is.</summary>
+    public static IServiceCollection AddAdmission(this IServiceCollection services) =>
+        services
+            .AddSingleton<LogTail>()
+            .AddSingleton<CounterBase>()
+            .AddSingleton<CounterStore>()
+            .AddSingleton<LimitCounters>()
+            .AddSingleton<Reclassifying>();
 
     /// <summary><c>GET /health/pipeline</c>: how far processing is behind, for the operator.</summary>
     public static void MapPipelineHealth(this IEndpointRouteBuilder routes) =>

@@ -38,6 +38,17 @@ internal static class DecisionEndpoints
     )
     {
         EnterpriseInfo enterprise = await enterprises.OfCallerAsync(context, cancellationToken);
+        return await AnswerAsync(enterprise, receiptId, database, cancellationToken);
+    }
+
+    /// <summary>A refusal with its explanation, or that the enterprise has none of this receipt.</summary>
+    public static async Task<IResult> AnswerAsync(
+        EnterpriseInfo enterprise,
+        Guid receiptId,
+        Database database,
+        CancellationToken cancellationToken
+    )
+    {
         if (ReceiptIds.InstantOf(receiptId) is not { } decidedAt)
         {
             return NotFound();
@@ -70,7 +81,7 @@ internal static class DecisionEndpoints
         return Results.Ok(new DecisionResponse(decision, PolicyWords.Explain(decision, policy, names), policy));
     }
 
-    private static async Task<IResult> ListAsync(
+    public static async Task<IResult> ListAsync(
         HttpContext context,
         Database database,
         EnterpriseDirectory enterprises,

@@ -20,6 +20,7 @@ internal static class WebEndpoints
         PolicyPages.Map(routes);
         LimitPages.Map(routes);
         ViolationPages.Map(routes);
+        DecisionPages.Map(routes);
         AlertPages.Map(routes);
         AnomalyPages.Map(routes);
         AuditPages.Map(routes);

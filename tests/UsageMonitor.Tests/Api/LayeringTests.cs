@@ -36,6 +36,7 @@ public sealed class LayeringTests
             "Archive",
             "Anomalies",
             "Alerts",
+            "Ingestion",
             "Limits",
             "Policies",
             "Identity",

@@ -123,6 +123,14 @@ internal static partial class SampleBodies
         ["POST /v1/admin/policies"] = new(Policy),
         ["PUT /v1/admin/policies/{id:guid}"] = new(Policy, "policy_id"),
         ["POST /v1/admin/policies/simulate"] = new($$"""{"policy":{{Policy}},"replaces":"{{"{{policy_id}}"}}"}"""),
+        ["POST /v1/admin/decisions/{receiptId:guid}/reclassify"] = new("""{"reason":"agreed"}""", "receipt_id")
+        {
+            OwnFails = "its event is in no segment of the log; ReclassifyTests has one that is",
+        },
+        ["POST /decisions/{receiptId:guid}/reclassify"] = new("""{"reason":"agreed"}""", "receipt_id")
+        {
+            OwnFails = "its event is in no segment of the log; ReclassifyTests has one that is",
+        },
         // Violations.
         ["POST /v1/dashboard/violations/resolve"] = new("""{"ids":["{{violation_id}}"],"reason":"settled"}"""),
         ["POST /v1/dashboard/violations/{violationId:guid}/resolve"] = new("""{"reason":"settled"}""", "violation_id"),

@@ -185,6 +185,25 @@ internal sealed partial class LimitCounters(
             ? BeginAsync(enterprise, fence)
             : Task.CompletedTask;
 
+    /// <summary>
+    /// Usage was appended that nobody counted: begins anew now, so that nobody is told of less than there is until the next append finds
+    /// its fence raised. A failure changes nothing of what is admitted.
+    /// </summary>
+    public async Task BeginAnewAsync(EnterpriseInfo enterprise)
+    {
+        try
+        {
+            if (await store.FindStateAsync(enterprise.EnterpriseId) is (true, { } state))
+            {
+                await BeginAsync(enterprise, state.Fence);
+            }
+        }
+        catch (Exception exception) when (exception is NpgsqlException or EventLogUnavailableException)
+        {
+            LogDoubt(exception, enterprise.EnterpriseId);
+        }
+    }
+
     public void Dispose() => _loading.Dispose();
 
     // An answer that is not there: nobody need wait for it, whoever admits next finds it.

@@ -88,6 +88,28 @@ public sealed class ReservationTests(ServerFixture fixture) : IClassFixture<Serv
         Assert.Equal(HttpStatusCode.Accepted, await EndAsync(acme, held.ReservationId, "commit"));
     }
 
+    [Fact]
+    public async Task Commit_WhenThereIsNoBody_ShouldCommitAsReservedAndRefuseOneThatIsNoJson()
+    {
+        Acme acme = await Acme.CreateAsync(_server);
+        using HttpResponseMessage response = await ReserveAsync(acme);
+        ReserveResponse held = await RunningServer.ReadAsync<ReserveResponse>(response, HttpStatusCode.Created);
+        string address = $"/v1/usage/reservations/{held.ReservationId}/commit";
+
+        using HttpResponseMessage wrong = await _server.SendAsync(
+            HttpMethod.Post,
+            address,
+            acme.ApiKey,
+            new StringContent("{", System.Text.Encoding.UTF8, "application/json")
+        );
+        await RunningServer.AssertProblemAsync(wrong, 400, "invalid_request");
+        using HttpResponseMessage done = await _server.SendAsync(HttpMethod.Post, address, acme.ApiKey);
+
+        Assert.Equal(HttpStatusCode.Accepted, done.StatusCode);
+        await acme.ProcessedAsync();
+        Assert.Equal(1, (await acme.LedgerAsync()).Stored);
+    }
+
     private Task<HttpResponseMessage> ReserveAsync(Acme acme) =>
         _server.SendAsync(
             HttpMethod.Post,

@@ -16,6 +16,8 @@ internal static class ReservationEndpoints
     /// <summary>Redis remembers the ids of uses no longer.</summary>
     public const int ExpiresInSecondsMax = CounterStore.IdsKeptMinutes * 60;
 
+    private static readonly CommitReservationRequest s_asReserved = new();
+
     public static void MapReservations(this IEndpointRouteBuilder routes)
     {
         RouteGroupBuilder group = routes
@@ -219,7 +221,7 @@ internal static class ReservationEndpoints
 
     private static async Task<IResult> CommitAsync(
         Guid reservationId,
-        JsonBody<CommitReservationRequest> body,
+        OptionalJsonBody<CommitReservationRequest> body,
         HttpContext context,
         GroupCommit commit,
         EnterpriseDirectory enterprises,
@@ -253,7 +255,7 @@ internal static class ReservationEndpoints
                 return ended;
             }
 
-            ParseOutcome parsed = Event(enterprise, reservation, body.Value, now);
+            ParseOutcome parsed = Event(enterprise, reservation, body.Value ?? s_asReserved, now);
             if (parsed.Batch is not { Rejected.Count: 0 } one)
             {
                 string detail = parsed.Batch?.Rejected[0].Detail ?? parsed.Problem!.Detail;
@@ -339,7 +341,6 @@ internal static class ReservationEndpoints
         Reserving reserving,
         EnterpriseDirectory enterprises,
         Database database,
-        TimeProvider time,
         CancellationToken cancellationToken
     )
     {
@@ -369,28 +370,7 @@ internal static class ReservationEndpoints
             await own.CommitAsync(cancellationToken);
         }
 
-        // Whatever fails from here on, the sweep does: nobody can commit it any more.
-        try
-        {
-            if (await reserving.GiveBackAsync(enterprise, reservation, cancellationToken))
-            {
-                await using ScopedTransaction own = await database.OpenEnterpriseAsync(
-                    enterprise.EnterpriseId,
-                    cancellationToken
-                );
-                DateTime now = time.GetUtcNow().UtcDateTime;
-                await ReservationStore.ReleaseAsync(
-                    own,
-                    enterprise.EnterpriseId,
-                    reservationId,
-                    now,
-                    cancellationToken
-                );
-                await own.CommitAsync(cancellationToken);
-            }
-        }
-        catch (Exception exception) when (exception is NpgsqlException or EventLogUnavailableException) { }
-
+        await reserving.EndAsync(enterprise, reservation, cancellationToken);
         return Results.NoContent();
     }
 

@@ -21,12 +21,13 @@ internal readonly record struct ReserveOutcome(AdmissionPlan Plan, UseVerdict? V
 /// <para>A committed row counts for <see cref="CounterBase.CommitTimeMax"/>, within which its event reaches the log or never does.
 /// That is why the event needs no admission of its own, and no fence.</para>
 /// </remarks>
-internal sealed class Reserving(
+internal sealed partial class Reserving(
     LimitSets limits,
     LimitCounters counters,
     IEventLog log,
     Database database,
-    TimeProvider time
+    TimeProvider time,
+    ILogger<Reserving> logger
 )
 {
     /// <summary>How often the counters may prove worthless between counting and making the row.</summary>
@@ -70,7 +71,7 @@ internal sealed class Reserving(
             catch
             {
                 // Whether the row is there is not known, and its id was told to nobody: it is given up either way.
-                await DiscardAsync(plan, reservation);
+                await DiscardAsync(enterprise, reservation);
                 throw;
             }
 
@@ -96,6 +97,38 @@ internal sealed class Reserving(
     {
         AdmissionPlan plan = await PlanAsync(enterprise, reservation, cancellationToken);
         return plan.Uses.Count == 0 || await counters.ReleaseAsync(plan, reservation.ReservationId, cancellationToken);
+    }
+
+    /// <summary>
+    /// Gives back what a reservation has taken whose row says already that it is given up: nobody can commit it any more, so whatever
+    /// fails here the sweep does later.
+    /// </summary>
+    public async Task EndAsync(EnterpriseInfo enterprise, Reservation reservation, CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (!await GiveBackAsync(enterprise, reservation, cancellationToken))
+            {
+                return;
+            }
+
+            await using ScopedTransaction own = await database.OpenEnterpriseAsync(
+                enterprise.EnterpriseId,
+                cancellationToken
+            );
+            await ReservationStore.ReleaseAsync(
+                own,
+                enterprise.EnterpriseId,
+                reservation.ReservationId,
+                time.GetUtcNow().UtcDateTime,
+                cancellationToken
+            );
+            await own.CommitAsync(cancellationToken);
+        }
+        catch (Exception exception) when (exception is NpgsqlException or EventLogUnavailableException)
+        {
+            LogNotEnded(exception, reservation.ReservationId);
+        }
     }
 
     private async Task<AdmissionPlan> PlanAsync(
@@ -155,35 +188,36 @@ internal sealed class Reserving(
         return true;
     }
 
-    // A row that is there after all is swept when its time is over.
-    private async Task DiscardAsync(AdmissionPlan plan, Reservation reservation)
+    // A row that is there after all is swept when its time is over; what was counted was never confirmed, so counting begins anew
+    // without it in a minute.
+    private async Task DiscardAsync(EnterpriseInfo enterprise, Reservation reservation)
     {
         try
         {
             await using ScopedTransaction own = await database.OpenEnterpriseAsync(
-                plan.Enterprise.EnterpriseId,
+                enterprise.EnterpriseId,
                 CancellationToken.None
             );
-            Guid enterpriseId = plan.Enterprise.EnterpriseId;
-            await ReservationStore.GiveUpAsync(own, enterpriseId, reservation.ReservationId, CancellationToken.None);
-            await own.CommitAsync(CancellationToken.None);
-            await counters.ReleaseAsync(plan, reservation.ReservationId, CancellationToken.None);
-            await using ScopedTransaction then = await database.OpenEnterpriseAsync(
-                enterpriseId,
-                CancellationToken.None
-            );
-            await ReservationStore.ReleaseAsync(
-                then,
-                enterpriseId,
+            await ReservationStore.GiveUpAsync(
+                own,
+                enterprise.EnterpriseId,
                 reservation.ReservationId,
-                time.GetUtcNow().UtcDateTime,
                 CancellationToken.None
             );
-            await then.CommitAsync(CancellationToken.None);
+            await own.CommitAsync(CancellationToken.None);
         }
-        catch (Exception exception) when (exception is NpgsqlException or EventLogUnavailableException)
+        catch (NpgsqlException exception)
         {
-            // It was never confirmed, so counting begins anew without it in a minute.
+            LogNotEnded(exception, reservation.ReservationId);
+            return;
         }
+
+        await EndAsync(enterprise, reservation, CancellationToken.None);
     }
+
+    [LoggerMessage(
+        Level = LogLevel.Warning,
+        Message = "Reservation {ReservationId} could not be given back at once; the sweep does it when it has expired"
+    )]
+    private partial void LogNotEnded(Exception exception, Guid reservationId);
 }
