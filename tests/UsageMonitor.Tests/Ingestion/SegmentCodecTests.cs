@@ -1,5 +1,6 @@
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Ingestion;
+using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
 using Xunit;
 
@@ -116,6 +117,41 @@ public sealed class SegmentCodecTests
         Assert.Equal(["use", "open"], block.Blocked.Select(one => block.EventTypes[one.Event.Type]));
         Assert.Equal("{\"n\":1}", SegmentCodec.OpenProperties(s_enterprise, draft.Properties, accepted));
         Assert.Equal("{\"blocked\":true}", SegmentCodec.OpenProperties(s_enterprise, draft.Properties, accepted + 1));
+    }
+
+    [Fact]
+    public void Encode_WhenALimitRefused_ShouldGiveBackTheLimitAsItWas()
+    {
+        var limit = new LimitRefusal(
+            Guid.NewGuid(),
+            7,
+            long.MaxValue,
+            long.MaxValue - 1,
+            new WindowSpan(
+                new DateTime(2026, 10, 24, 18, 30, 0, DateTimeKind.Utc),
+                new DateTime(2026, 10, 25, 18, 30, 0, DateTimeKind.Utc)
+            )
+        );
+        BlockedAttempt[] blocked =
+        [
+            new(s_events[0], 0, ReceiptIds.Create(DateTimeOffset.UtcNow), "limit_reached", Guid.NewGuid(), null, null)
+            {
+                Limit = limit,
+            },
+            new(s_events[1], 1, ReceiptIds.Create(DateTimeOffset.UtcNow), "policy_default", null, null, null),
+        ];
+
+        SegmentDraft draft = SegmentCodec.Encode(
+            3,
+            [new SegmentCodec.Block(s_enterprise, [.. s_events], 0) { Blocked = [.. blocked] }]
+        );
+
+        HeaderBlock block = Open(draft.Headers);
+        Assert.Equal((byte)3, draft.Headers.Span[0]);
+        AssertEvents(block);
+        Assert.Equal([limit, null], block.Blocked.Select(one => one.Limit));
+        Assert.Equal(["limit_reached", "policy_default"], block.Blocked.Select(one => one.Code));
+        Assert.Equal("{\"n\":1}", SegmentCodec.OpenProperties(s_enterprise, draft.Properties, 2));
     }
 
     private static void AssertEvents(HeaderBlock block) =>
