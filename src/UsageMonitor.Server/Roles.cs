@@ -78,6 +78,7 @@ internal static class Roles
             {
                 app.MapDashboard();
                 app.MapViolationEndpoints();
+                app.MapRestatementEndpoints();
                 app.MapEventEndpoints();
                 app.MapAnomalyEndpoints();
                 app.MapAlertDashboard();

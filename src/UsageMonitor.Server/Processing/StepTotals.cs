@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using UsageMonitor.EventLog;
+using UsageMonitor.Server.Ingestion;
 
 namespace UsageMonitor.Server.Processing;
 
@@ -33,7 +34,28 @@ internal sealed class StepTotals
 
     public record struct LedgerRow(long Accepted, long Rejected, long Blocked, long Stored, long Duplicate);
 
+    /// <summary>What of a day's usage was received after the day's figure had been reported, on one local day of receipt.</summary>
+    /// <param name="Feature">Null: all features together.</param>
+    /// <param name="Day">The UTC instant of the local day's beginning.</param>
+    /// <param name="DayEnd">That of its end.</param>
+    /// <param name="RestatedOn">The local day of receipt.</param>
+    /// <param name="Count">Events.</param>
+    /// <param name="IsBackfill">Some of them were older than anybody may send without the permission to.</param>
+    /// <param name="FirstAt">Receipt of the first.</param>
+    /// <param name="LastAt">Receipt of the last.</param>
+    public record struct LateUsage(
+        int? Feature,
+        DateTime Day,
+        DateTime DayEnd,
+        DateOnly RestatedOn,
+        long Count,
+        bool IsBackfill,
+        DateTime FirstAt,
+        DateTime LastAt
+    );
+
     private readonly Dictionary<(int Ordinal, int Feature, DateTime Day), UserUsage> _users = [];
+    private readonly Dictionary<(int? Feature, DateTime Day, DateOnly RestatedOn), LateUsage> _late = [];
 
     private StepTotals(StepEnterprise enterprise) => Enterprise = enterprise;
 
@@ -53,6 +75,9 @@ internal sealed class StepTotals
     /// <summary>By local hour of receipt.</summary>
     public Dictionary<DateTime, LedgerRow> Ledger { get; } = [];
 
+    /// <summary>What restates a day's figure, oldest receipt first.</summary>
+    public IEnumerable<LateUsage> Late => _late.Values;
+
     public static StepTotals Of(StepEnterprise enterprise, IReadOnlyList<Segment> segments)
     {
         var totals = new StepTotals(enterprise);
@@ -66,12 +91,13 @@ internal sealed class StepTotals
             row.Blocked += tally.Blocked;
         }
 
-        totals.Count(receipt);
+        totals.Count(receipt, segments);
         return totals;
     }
 
-    private void Count(DateTime[] receipt)
+    private void Count(DateTime[] receipt, IReadOnlyList<Segment> segments)
     {
+        DateTime dayEnd = default;
         Bucket? hour = null;
         Bucket? day = null;
         DateTime hourEnd = default;
@@ -94,10 +120,18 @@ internal sealed class StepTotals
                 hourEnd = Enterprise.Local.NextHour(hour.Start);
                 day = BucketOf(Days, Enterprise.Local.DayStart(timestamp));
                 DayOfHour[hour.Start] = day.Start;
+                dayEnd = Enterprise.Local.DayStart(Enterprise.Local.DateOf(day.Start).AddDays(1));
             }
 
             hour.Add(current.Feature, current.Ordinal);
             day!.Add(current.Feature, current.Ordinal);
+            DateTime receivedAt = segments[current.Segment].AppendedAt.UtcDateTime;
+            if (receivedAt - Restatements.ReportedAfter >= dayEnd)
+            {
+                AddLate(null, day.Start, dayEnd, timestamp, receivedAt);
+                AddLate(current.Feature, day.Start, dayEnd, timestamp, receivedAt);
+            }
+
             ref UserUsage usage = ref CollectionsMarshal.GetValueRefOrAddDefault(
                 _users,
                 (current.Ordinal, current.Feature, day.Start),
@@ -112,6 +146,25 @@ internal sealed class StepTotals
                 }
                 : new UserUsage(current.UserId, current.Feature, day.Start, 1, timestamp, timestamp);
         }
+    }
+
+    private void AddLate(int? feature, DateTime day, DateTime dayEnd, DateTime timestamp, DateTime receivedAt)
+    {
+        DateOnly restatedOn = Enterprise.Local.DateOf(receivedAt);
+        bool isBackfill = receivedAt - timestamp > TimeSpan.FromDays(TimestampWindow.AgeDaysMax);
+        ref LateUsage late = ref CollectionsMarshal.GetValueRefOrAddDefault(
+            _late,
+            (feature, day, restatedOn),
+            out bool known
+        );
+        late = known
+            ? late with
+            {
+                Count = late.Count + 1,
+                IsBackfill = late.IsBackfill || isBackfill,
+                LastAt = receivedAt,
+            }
+            : new LateUsage(feature, day, dayEnd, restatedOn, 1, isBackfill, receivedAt, receivedAt);
     }
 
     private Bucket BucketOf(Dictionary<DateTime, Bucket> buckets, DateTime start)

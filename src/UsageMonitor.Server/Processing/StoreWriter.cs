@@ -90,6 +90,11 @@ internal sealed class StoreWriter(NpgsqlConnection connection, short partition, 
             batch.BatchCommands.Add(UsageStatements.InsertEvents(step, partition, stored));
             batch.BatchCommands.Add(UsageStatements.AddToAggregates(totals));
             batch.BatchCommands.Add(UsageStatements.AddToUsers(totals));
+            if (Restatements.Of(totals) is { } restatements)
+            {
+                batch.BatchCommands.Add(restatements);
+            }
+
             batch.BatchCommands.Add(UsageStatements.InsertActiveUsers(totals, last.Offset));
         }
 

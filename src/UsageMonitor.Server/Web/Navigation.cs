@@ -18,6 +18,7 @@ internal static class Navigation
     private static readonly Entry[] s_entries =
     [
         new("Overview", new("/", "Overview"), Permissions.UsageRead),
+        new("Overview", new(RestatementPages.Address, "Restatements"), Permissions.UsageRead),
         new("Limits", new(LimitPages.Address, "Limits"), Permissions.LimitsRead),
         new("Limits", new(PolicyPages.Address, "Policies"), Permissions.PoliciesRead, IsOfEnterprise: false),
         new("Limits", new(ViolationPages.Address, "Violations"), Permissions.LimitsRead),

@@ -41,6 +41,7 @@ internal static class RetentionClasses
         (UserAggregates, new AgingTable("active_user_sets", "time_bucket")),
         (Aggregates, new AgingTable("usage_aggregates", "time_bucket")),
         (Aggregates, new AgingTable("usage_ledger", "time_bucket")),
+        (Aggregates, new AgingTable("usage_restatements", "day_start", IsMonthly: false)),
         (Decisions, new AgingTable("decisions", "decided_at")),
         (Operational, new AgingTable("anomaly_expectations", "time_bucket") { FixedDays = ExpectationsDays }),
         (
