@@ -2,7 +2,6 @@ using System.Buffers;
 using System.Buffers.Binary;
 using System.Security.Cryptography;
 using System.Text;
-using K4os.Compression.LZ4;
 using UsageMonitor.Contracts;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Limits;
@@ -18,7 +17,7 @@ namespace UsageMonitor.Server.Ingestion;
 /// Both halves are a container: <c>version (1) ‖ blocks (varint) ‖ (enterprise (16) ‖ sealed length (4))* ‖ sealed blocks</c>.
 /// A block belongs to one enterprise and is sealed with its data key, with the enterprise and the half as associated data.
 /// A header block is <c>events ‖ features ‖ types ‖ (event id ‖ user id ‖ timestamp ‖ feature ‖ type ‖ external id)*</c>, a
-/// property block <c>plain length (4) ‖ LZ4 of (length ‖ JSON)*</c>; numbers are varints, texts UTF-8 with their length.
+/// property block <c>plain length (4) ‖ Zstandard of (length ‖ JSON)*</c> (LZ4 in a container before version 4); numbers are varints, texts UTF-8 with their length.
 /// <para>
 /// When an enterprise has blocked events, its header block goes on with <c>events ‖ (event as above ‖ receipt id ‖ API key ‖ policy ‖
 /// policy version ‖ code ‖ limit)*</c>, and their properties follow those of the accepted ones. Such a segment is of version 2;
@@ -31,6 +30,9 @@ internal static class SegmentCodec
     private const byte Version = 1;
     private const byte VersionWithBlocked = 2;
     private const byte VersionWithLimits = 3;
+
+    // Of the properties alone: processing, which reads headers, does not care.
+    private const byte VersionWithZstandard = 4;
     private const byte HeadersHalf = 1;
     private const byte PropertiesHalf = 2;
     private const int IdBytes = 16;
@@ -68,21 +70,19 @@ internal static class SegmentCodec
             headers.Add((enterprise.EnterpriseId, SealBlock(enterprise, HeadersHalf, scratch.WrittenSpan)));
             scratch.ResetWrittenCount();
             WriteProperties(scratch, events, blocked);
-            byte[] compressed = ArrayPool<byte>.Shared.Rent(
-                sizeof(int) + LZ4Codec.MaximumOutputSize(scratch.WrittenCount)
-            );
-            BinaryPrimitives.WriteInt32LittleEndian(compressed, scratch.WrittenCount);
-            int length = LZ4Codec.Encode(scratch.WrittenSpan, compressed.AsSpan(sizeof(int)));
+            (byte[] compressed, int length) = BlockCompression.Compress(scratch.WrittenSpan);
             properties.Add(
-                (
-                    enterprise.EnterpriseId,
-                    SealBlock(enterprise, PropertiesHalf, compressed.AsSpan(0, sizeof(int) + length))
-                )
+                (enterprise.EnterpriseId, SealBlock(enterprise, PropertiesHalf, compressed.AsSpan(0, length)))
             );
             ArrayPool<byte>.Shared.Return(compressed);
         }
 
-        return new SegmentDraft(partition, tallies, Container(version, headers), Container(version, properties));
+        return new SegmentDraft(
+            partition,
+            tallies,
+            Container(version, headers),
+            Container(VersionWithZstandard, properties)
+        );
     }
 
     /// <summary>The sealed header blocks of a segment, in the order of its tallies that have events.</summary>
@@ -142,8 +142,10 @@ internal static class SegmentCodec
                 sealedBlock.Span,
                 Context(enterpriseId, PropertiesHalf, stackalloc byte[IdBytes + 1])
             );
-            byte[] plain = new byte[BinaryPrimitives.ReadInt32LittleEndian(compressed)];
-            LZ4Codec.Decode(compressed.AsSpan(sizeof(int)), plain);
+            byte[] plain = BlockCompression.Decompress(
+                compressed,
+                isLz4: properties.Span[0] < VersionWithZstandard
+            );
             ReadOnlySpan<byte> rest = plain;
             while (!rest.IsEmpty)
             {
@@ -344,7 +346,7 @@ internal static class SegmentCodec
     private static (Guid EnterpriseId, ReadOnlyMemory<byte> Sealed)[] Blocks(ReadOnlyMemory<byte> container)
     {
         ReadOnlySpan<byte> rest = container.Span;
-        if (rest.Length < 2 || rest[0] is < Version or > VersionWithLimits)
+        if (rest.Length < 2 || rest[0] is < Version or > VersionWithZstandard)
         {
             throw new InvalidDataException("The segment is of a version that this program does not read.");
         }
