@@ -33,6 +33,7 @@ internal static class ArchiveServices
             .AddSingleton<Archiver>()
             .AddSingleton<ArchiveSweep>()
             .AddSingleton<MonthEmptying>()
+            .AddSingleton<AuditTrim>()
             .AddSingleton<RetentionRun>()
             .AddSingleton<LogTrim>()
             .AddHostedService<ArchiveService>()

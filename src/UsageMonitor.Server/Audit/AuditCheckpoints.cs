@@ -117,6 +117,33 @@ internal sealed class AuditCheckpoints(
         return found;
     }
 
+    /// <summary>How much of a chain's beginning is gone by retention.</summary>
+    /// <param name="Through">The last entry that is gone, or 0.</param>
+    /// <param name="IsTold">An entry of the chain says so.</param>
+    internal readonly record struct AuditTrimmed(long Through, bool IsTold);
+
+    private const string ReadTrimmed = """
+        SELECT gone.sequence,
+               EXISTS (SELECT FROM audit_log AS told
+                        WHERE told.enterprise_id = gone.enterprise_id AND told.action = 'audit.trimmed'
+                          AND told.target_id = gone.sequence::text AND told.sequence > gone.sequence)
+          FROM audit_trims AS gone WHERE gone.enterprise_id = $1
+        """;
+
+    /// <summary>Where the kept part of a chain begins.</summary>
+    internal static async Task<AuditTrimmed> TrimmedAsync(
+        ScopedTransaction own,
+        Guid enterpriseId,
+        CancellationToken cancellationToken
+    )
+    {
+        await using NpgsqlCommand command = own.Command(ReadTrimmed, enterpriseId);
+        await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
+        return await reader.ReadAsync(cancellationToken)
+            ? new AuditTrimmed(reader.GetInt64(0), reader.GetBoolean(1))
+            : default;
+    }
+
     /// <summary>Checks a part of the chain against itself, its checkpoints and its end.</summary>
     /// <returns>What was found, and where to go on or null.</returns>
     public async Task<(AuditVerdict Verdict, long? Next)> VerifyAsync(
@@ -129,6 +156,9 @@ internal sealed class AuditCheckpoints(
         EnterpriseInfo? enterprise = await enterprises.FindAsync(enterpriseId, cancellationToken);
         await using ScopedTransaction own = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
 
+        AuditTrimmed trimmed = await TrimmedAsync(own, enterpriseId, cancellationToken);
+        from = Math.Max(from, trimmed.Through + 1);
+
         // The end before the entries: what is appended meanwhile is beyond it.
         AuditHead head =
             await AuditReader.HeadAsync(own, enterpriseId, cancellationToken)
@@ -136,7 +166,14 @@ internal sealed class AuditCheckpoints(
         List<Checkpoint> newest = await ListAsync(own, enterpriseId, long.MaxValue, 0, 1, cancellationToken);
         long end = Math.Max(head.Sequence, newest.FirstOrDefault()?.Sequence ?? 0);
         long last = Math.Min(Math.Min(to ?? long.MaxValue, from + VerifiedMax - 1), Math.Max(end, from));
-        List<Checkpoint> signed = await ListAsync(own, enterpriseId, last + 1, from, VerifiedMax, cancellationToken);
+        List<Checkpoint> signed = await ListAsync(
+            own,
+            enterpriseId,
+            last + 1,
+            from - 1,
+            VerifiedMax,
+            cancellationToken
+        );
         Dictionary<string, JsonElement> known = await KeysAsync(own, cancellationToken);
         var anchors = new List<AuditAnchor>();
         foreach (Checkpoint checkpoint in signed)
@@ -150,6 +187,20 @@ internal sealed class AuditCheckpoints(
             {
                 anchors.Add(claims.Anchor);
             }
+        }
+
+        if (
+            trimmed.Through > 0
+            && from == trimmed.Through + 1
+            && !(trimmed.IsTold && anchors.Exists(anchor => anchor.Sequence == trimmed.Through))
+        )
+        {
+            var lost = new AuditFault(
+                "REMOVED",
+                1,
+                $"Entries up to {trimmed.Through} are not there, and neither a signed checkpoint nor an entry says that they were let go."
+            );
+            return (new AuditVerdict(lost, 0, 0, 0, 0, 0), null);
         }
 
         if (head.Sequence > 0 && head.Sequence == last)

@@ -134,11 +134,11 @@ internal static class AuditCommand
     }
 
     // A part of a chain begins where it was asked to; but what has been signed within an export is in it, so an export that begins
-    // behind one of its checkpoints has lost its beginning.
+    // behind one of its checkpoints has lost its beginning. The checkpoint of the entry just before it tells what it goes on from.
     private static long BeginningOf(AuditRecord first, List<CheckpointClaims> anchors)
     {
         long earliest = anchors.Count == 0 ? long.MaxValue : anchors.Min(claims => claims.Sequence);
-        return Math.Min(first.Sequence, earliest);
+        return earliest == first.Sequence - 1 ? first.Sequence : Math.Min(first.Sequence, earliest);
     }
 
     private static int Tell(AuditVerifier verifier, int checkpoints, TextWriter output)

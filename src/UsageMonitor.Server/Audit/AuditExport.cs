@@ -40,6 +40,10 @@ internal sealed class AuditExport(Database database, AuditCheckpoints checkpoint
             enterprise.EnterpriseId,
             cancellationToken
         );
+        from = Math.Max(
+            from,
+            (await AuditCheckpoints.TrimmedAsync(own, enterprise.EnterpriseId, cancellationToken)).Through + 1
+        );
         if (format == NdJson)
         {
             foreach (JsonElement jwk in (await AuditCheckpoints.KeysAsync(own, cancellationToken)).Values)
@@ -51,7 +55,7 @@ internal sealed class AuditExport(Database database, AuditCheckpoints checkpoint
                 own,
                 enterprise.EnterpriseId,
                 last + 1,
-                from,
+                from - 1,
                 CheckpointsMax,
                 cancellationToken
             );

@@ -159,7 +159,7 @@ internal sealed class AuditVerifier
             return;
         }
 
-        byte[] before = _last?.Hash ?? (record.Sequence == 1 ? AuditChain.Genesis : record.PreviousHash);
+        byte[] before = _last?.Hash ?? Beginning(record);
         if (!IsOwn(record, record.Sequence))
         {
             Unlike(record);
@@ -188,6 +188,12 @@ internal sealed class AuditVerifier
             Accept(record);
         }
     }
+
+    // What the entries before are gone of, a checkpoint tells; of a part of a chain nobody does.
+    private byte[] Beginning(AuditRecord first) =>
+        first.Sequence == 1 ? AuditChain.Genesis
+        : _anchors.TryGetValue(first.Sequence - 1, out AuditAnchor? anchor) ? anchor.Hash
+        : first.PreviousHash;
 
     private void Accept(AuditRecord record)
     {

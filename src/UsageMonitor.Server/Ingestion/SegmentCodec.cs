@@ -142,10 +142,7 @@ internal static class SegmentCodec
                 sealedBlock.Span,
                 Context(enterpriseId, PropertiesHalf, stackalloc byte[IdBytes + 1])
             );
-            byte[] plain = BlockCompression.Decompress(
-                compressed,
-                isLz4: properties.Span[0] < VersionWithZstandard
-            );
+            byte[] plain = BlockCompression.Decompress(compressed, isLz4: properties.Span[0] < VersionWithZstandard);
             ReadOnlySpan<byte> rest = plain;
             while (!rest.IsEmpty)
             {

@@ -153,6 +153,7 @@ public sealed class RetentionTests(Engines engines)
             archive.Pipeline.Enterprises,
             archive.Folder,
             new MonthEmptying(archive.Pipeline.Database),
+            new AuditTrim(archive.Pipeline.Database),
             archive.Time
         )
         {

@@ -39,7 +39,14 @@ public sealed class DatabaseLoginTests(TwoEnterprises two) : IClassFixture<TwoEn
     /// <summary>
     /// Policies for the owner itself, by which a function that runs with its rights is held to the enterprise in scope, too.
     /// </summary>
-    private static readonly string[] s_ownersPolicies = ["audit_log.append", "audit_heads.append"];
+    private static readonly string[] s_ownersPolicies =
+    [
+        "audit_log.append",
+        "audit_heads.append",
+        "audit_trims.trim",
+        "audit_checkpoints.trim",
+        "retention_settings.trim",
+    ];
 
     /// <summary>Functions that run with their owner's rights and that the app may call, each with the reason.</summary>
     private static readonly Dictionary<string, string> s_ownersFunctions = new()

@@ -144,6 +144,11 @@ internal static class RetentionEndpoints
             return $"Days must be 1 to {DaysMax}, or null to keep for ever.";
         }
 
+        if (asked.AuditDays < AuditTrim.DaysMin)
+        {
+            return $"auditDays: must be at least {AuditTrim.DaysMin}.";
+        }
+
         if (archive && asked.EventsDays <= settings.AfterDays)
         {
             return $"eventsDays: must be more than {settings.AfterDays}, when days are archived; or set archive to false.";

@@ -23,6 +23,7 @@ internal sealed class RetentionRun(
     EnterpriseDirectory enterprises,
     ArchiveFolder archive,
     MonthEmptying emptying,
+    AuditTrim audit,
     TimeProvider time
 )
 {
@@ -57,7 +58,7 @@ internal sealed class RetentionRun(
             rows += await DeleteRowsAsync(dataClass, table, cutoffs, cancellationToken);
         }
 
-        return rows;
+        return rows + await audit.RunAsync(cutoffs, cancellationToken);
     }
 
     private const string DeleteFiles = """
