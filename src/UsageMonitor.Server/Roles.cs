@@ -14,6 +14,7 @@ using UsageMonitor.Server.Identity.SingleSignOn;
 using UsageMonitor.Server.Ingestion;
 using UsageMonitor.Server.Ingestion.Admission;
 using UsageMonitor.Server.Ingestion.Admission.Reservations;
+using UsageMonitor.Server.Ingestion.PropertyRules;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Policies;
 using UsageMonitor.Server.Processing;
@@ -105,6 +106,7 @@ internal static class Roles
                 app.MapSecondFactorReset();
                 app.MapAuditEndpoints();
                 app.MapRetentionEndpoints();
+                app.MapPropertyRuleEndpoints();
             },
             Paths = ["/v1/platform", "/v1/admin", "/v1/audit"],
         },

@@ -1,6 +1,7 @@
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Identity;
 using UsageMonitor.Server.Ingestion.Admission;
+using UsageMonitor.Server.Ingestion.PropertyRules;
 using UsageMonitor.Server.Policies;
 
 namespace UsageMonitor.Server.Demo;
@@ -120,6 +121,7 @@ internal sealed partial class DemoService(
                     is EventLogUnavailableException
                         or LimitsUnavailableException
                         or PoliciesUnavailableException
+                        or PropertyRulesUnavailableException
                         or Npgsql.NpgsqlException
             )
         {

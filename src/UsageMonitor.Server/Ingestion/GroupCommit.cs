@@ -43,6 +43,12 @@ internal sealed partial class GroupCommit(IEventLog log, ILogger<GroupCommit> lo
     /// <exception cref="EventLogFencedException">Nothing was appended: the events must be admitted anew.</exception>
     public async Task CommitAsync(EnterpriseInfo enterprise, ParsedBatch batch)
     {
+        // The one way into the log: what the rules drop is gone before it can be queued, sealed or written.
+        if (!batch.IsRuled)
+        {
+            throw new InvalidOperationException("The property rules have not been applied to these events.");
+        }
+
         long bytes = 0;
         foreach (ParsedEvent parsed in batch.Accepted)
         {

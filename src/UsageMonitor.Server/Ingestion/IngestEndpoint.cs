@@ -7,6 +7,7 @@ using UsageMonitor.Contracts;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Gateway.RateLimits;
 using UsageMonitor.Server.Ingestion.Admission;
+using UsageMonitor.Server.Ingestion.PropertyRules;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Policies;
 
@@ -142,6 +143,17 @@ internal static class IngestEndpoint
             );
             Telemetry.CommitSeconds.Record(Stopwatch.GetElapsedTime(started).TotalSeconds);
             return true;
+        }
+        catch (PropertyRulesUnavailableException exception)
+        {
+            await RetryLaterAsync(
+                context,
+                StatusCodes.Status503ServiceUnavailable,
+                "property_rules_unavailable",
+                RetryAfterSeconds,
+                exception.Message
+            );
+            return false;
         }
         catch (PoliciesUnavailableException exception)
         {

@@ -1,6 +1,7 @@
 using Microsoft.AspNetCore.Mvc;
 using UsageMonitor.Server.Ingestion.Admission;
 using UsageMonitor.Server.Ingestion.Admission.Reservations;
+using UsageMonitor.Server.Ingestion.PropertyRules;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Ingestion;
@@ -25,7 +26,9 @@ internal static class IngestionServices
             .AddSingleton<CounterBase>()
             .AddSingleton<CounterStore>()
             .AddSingleton<LimitCounters>()
-            .AddSingleton<Reclassifying>();
+            .AddSingleton<Reclassifying>()
+            .AddSingleton<PropertyRuleSets>()
+            .AddSingleton<PropertyRuleWriter>();
 
     /// <summary><c>GET /health/pipeline</c>: how far processing is behind, for the operator.</summary>
     public static void MapPipelineHealth(this IEndpointRouteBuilder routes) =>

@@ -63,5 +63,8 @@ internal sealed record ParsedBatch(List<ParsedEvent> Accepted, List<RejectedEven
     /// <summary>Some of them were let through without being counted on their limits.</summary>
     public bool IsUncounted { get; set; }
 
+    /// <summary>The enterprise's property rules have been applied to all of them: see <see cref="PropertyRules.PropertyRuleSet"/>.</summary>
+    public bool IsRuled { get; set; }
+
     public int Received => Accepted.Count + Rejected.Count + Blocked.Count;
 }

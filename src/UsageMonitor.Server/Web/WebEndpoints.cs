@@ -25,6 +25,7 @@ internal static class WebEndpoints
         AnomalyPages.Map(routes);
         AuditPages.Map(routes);
         OverviewEndpoint.Map(routes);
+        PropertyRulePages.Map(routes);
         RestatementPages.Map(routes);
         ApiKeyPages.Map(routes);
         EnterprisePages.Map(routes);

@@ -30,6 +30,8 @@ public sealed class AuditManifestTests(TenantsFixture fixture) : IClassFixture<T
         ["POST /single-sign-on/{providerId:guid}/test"] = "looks whether the provider answers",
         ["POST /audit/verify"] = "looks, and changes nothing",
         ["POST /v1/audit/verify"] = "looks, and changes nothing",
+        ["POST /v1/admin/privacy/property-rules/preview"] = "changes nothing and shows nothing but what was sent",
+        ["POST /privacy/rules/preview"] = "changes nothing and shows nothing but what was sent",
         ["POST /v1/me/proof/options"] = "hands out a challenge",
         ["POST /v1/me/second-factors/passkeys/options"] = "hands out a challenge",
     };
@@ -43,6 +45,10 @@ public sealed class AuditManifestTests(TenantsFixture fixture) : IClassFixture<T
         ["PUT /v1/admin/policies/default"] = """{"default":"PERMIT"}""",
         ["PUT /v1/admin/usage/limits/settings"] = """{"whenUncounted":"OPEN"}""",
         ["PUT /v1/admin/anomalies/settings"] = """{"sensitivity":"NORMAL","recipients":[]}""",
+        ["POST /v1/admin/privacy/property-rules"] = """{"property":"{{new}}","action":"DROP"}""",
+        ["PUT /v1/admin/privacy/property-rules/defaults"] = """{"default":"ALLOW"}""",
+        ["POST /privacy/rules"] = """{"property":"{{new}}","action":"DROP"}""",
+        ["POST /privacy/rules/defaults"] = """{"default":"ALLOW","emails":"ALLOW","cards":"ALLOW","tokens":"ALLOW"}""",
         ["PUT /v1/me"] = """{"displayName":"Somebody"}""",
     };
 

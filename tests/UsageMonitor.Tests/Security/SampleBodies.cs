@@ -131,6 +131,11 @@ internal static partial class SampleBodies
         {
             OwnFails = "its event is in no segment of the log; ReclassifyTests has one that is",
         },
+        // Property rules.
+        ["PUT /v1/admin/privacy/property-rules/{id:guid}"] = new(
+            """{"property":"{{new}}","action":"DROP"}""",
+            "rule_id"
+        ),
         // Violations.
         ["POST /v1/dashboard/violations/resolve"] = new("""{"ids":["{{violation_id}}"],"reason":"settled"}"""),
         ["POST /v1/dashboard/violations/{violationId:guid}/resolve"] = new("""{"reason":"settled"}""", "violation_id"),

@@ -1,6 +1,7 @@
 using System.Net;
 using Npgsql;
 using UsageMonitor.EventLog;
+using UsageMonitor.Server.Ingestion.PropertyRules;
 using UsageMonitor.Server.Limits;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Policies;
@@ -19,13 +20,20 @@ internal sealed class LimitsUnavailableException(Exception? inner = null)
         inner
     );
 
-/// <summary>The way of parsed events into the log: policies, limits, commit.</summary>
-internal sealed class EventAdmission(PolicySets policies, LimitSets limits, LimitCounters counters, GroupCommit commit)
+/// <summary>The way of parsed events into the log: property rules, policies, limits, commit.</summary>
+internal sealed class EventAdmission(
+    PropertyRuleSets propertyRules,
+    PolicySets policies,
+    LimitSets limits,
+    LimitCounters counters,
+    GroupCommit commit
+)
 {
     /// <summary>How often the counters may prove worthless between counting and appending.</summary>
     private const int AttemptsMax = 8;
 
     /// <summary>Decides on the events and makes them durable, the refused as attempts; returns when they are.</summary>
+    /// <exception cref="PropertyRulesUnavailableException">Nobody knows at the moment what must not be kept.</exception>
     /// <exception cref="PoliciesUnavailableException">Nobody knows the policies at the moment.</exception>
     /// <exception cref="LimitsUnavailableException">Nobody knows the limits at the moment.</exception>
     /// <exception cref="EventLogUnavailableException">The log failed or the queue is full; the caller should retry.</exception>
@@ -37,6 +45,8 @@ internal sealed class EventAdmission(PolicySets policies, LimitSets limits, Limi
         CancellationToken cancellationToken
     )
     {
+        // Before anybody copies an event: what refuses one keeps it as an attempt, with the same properties.
+        (await propertyRules.FindAsync(enterprise.EnterpriseId, cancellationToken)).Apply(batch);
         PolicySet policySet = await policies.FindAsync(enterprise, cancellationToken);
         if (!policySet.IsOpen)
         {

@@ -1,5 +1,6 @@
 using Npgsql;
 using UsageMonitor.EventLog;
+using UsageMonitor.Server.Ingestion.PropertyRules;
 using UsageMonitor.Server.Platform;
 
 namespace UsageMonitor.Server.Ingestion.Admission;
@@ -17,7 +18,13 @@ namespace UsageMonitor.Server.Ingestion.Admission;
 /// so the append raises the enterprise's fence: whoever counts on limits begins anew, with this use.
 /// </para>
 /// </remarks>
-internal sealed class Reclassifying(Database database, IEventLog log, LimitCounters counters, TimeProvider time)
+internal sealed class Reclassifying(
+    Database database,
+    IEventLog log,
+    PropertyRuleSets propertyRules,
+    LimitCounters counters,
+    TimeProvider time
+)
 {
     /// <summary>UTF-16 code units.</summary>
     public const int ReasonCharactersMax = 500;
@@ -90,7 +97,14 @@ internal sealed class Reclassifying(Database database, IEventLog log, LimitCount
 
         try
         {
-            await AppendAsync(enterprise, attempt.Event with { Properties = properties }, cancellationToken);
+            // What has been forbidden to be kept since then is not kept again.
+            var batch = new ParsedBatch([attempt.Event with { Properties = properties }], []);
+            (await propertyRules.FindAsync(enterprise.EnterpriseId, cancellationToken)).Apply(batch);
+            await AppendAsync(enterprise, batch, cancellationToken);
+        }
+        catch (PropertyRulesUnavailableException exception)
+        {
+            return Problems.Problem(503, "property_rules_unavailable", exception.Message);
         }
         catch (EventLogUnavailableException exception)
         {
@@ -176,12 +190,12 @@ internal sealed class Reclassifying(Database database, IEventLog log, LimitCount
             : (ReadOnlyMemory<byte>?)null;
     }
 
-    private Task AppendAsync(EnterpriseInfo enterprise, ParsedEvent parsed, CancellationToken cancellationToken) =>
+    private Task AppendAsync(EnterpriseInfo enterprise, ParsedBatch batch, CancellationToken cancellationToken) =>
         log.AppendAsync(
             [
                 SegmentCodec.Encode(
                     enterprise.LogPartition,
-                    [new SegmentCodec.Block(enterprise, [parsed], Rejected: 0)]
+                    [new SegmentCodec.Block(enterprise, batch.Accepted, Rejected: 0)]
                 ) with
                 {
                     Raises = [enterprise.EnterpriseId],

@@ -3,6 +3,7 @@ using Npgsql;
 using UsageMonitor.Contracts;
 using UsageMonitor.EventLog;
 using UsageMonitor.Server.Gateway.RateLimits;
+using UsageMonitor.Server.Ingestion.PropertyRules;
 using UsageMonitor.Server.Platform;
 using UsageMonitor.Server.Policies;
 
@@ -224,6 +225,7 @@ internal static class ReservationEndpoints
         OptionalJsonBody<CommitReservationRequest> body,
         HttpContext context,
         GroupCommit commit,
+        PropertyRuleSets propertyRules,
         EnterpriseDirectory enterprises,
         Database database,
         TimeProvider time,
@@ -279,7 +281,12 @@ internal static class ReservationEndpoints
 
         try
         {
+            (await propertyRules.FindAsync(enterprise.EnterpriseId, cancellationToken)).Apply(batch);
             await commit.CommitAsync(enterprise, batch);
+        }
+        catch (PropertyRulesUnavailableException exception)
+        {
+            return Problems.Problem(503, "property_rules_unavailable", exception.Message);
         }
         catch (EventLogUnavailableException exception)
         {
