@@ -58,9 +58,16 @@ public sealed record CreateApiKeyRequest(
     IReadOnlyList<string>? Scopes,
     DateTimeOffset? ExpiresAt = null,
     IReadOnlyList<string>? Networks = null
-);
+)
+{
+    /// <summary>What the data is processed for, 1–500 characters; absent: not recorded.</summary>
+    public string? Purpose { get; init; }
 
-/// <summary><c>PUT /v1/admin/api-keys/{id}</c>: replaces all three.</summary>
+    /// <summary>What allows it: one of <see cref="LegalBases"/>; absent: not recorded.</summary>
+    public string? LegalBasis { get; init; }
+}
+
+/// <summary><c>PUT /v1/admin/api-keys/{id}</c>: replaces all of them.</summary>
 /// <param name="Name">1–100 characters.</param>
 /// <param name="ExpiresAt">As when it is made.</param>
 /// <param name="Networks">As when it is made.</param>
@@ -68,11 +75,29 @@ public sealed record ChangeApiKeyRequest(
     string? Name,
     DateTimeOffset? ExpiresAt = null,
     IReadOnlyList<string>? Networks = null
-);
+)
+{
+    /// <summary>What the data is processed for, 1–500 characters; absent: not recorded.</summary>
+    public string? Purpose { get; init; }
+
+    /// <summary>What allows it: one of <see cref="LegalBases"/>; absent: not recorded.</summary>
+    public string? LegalBasis { get; init; }
+}
 
 /// <summary><c>POST /v1/admin/api-keys/{id}/rotate</c>.</summary>
 /// <param name="OverlapHours">0–720: how long the old key is accepted beside the new one.</param>
 public sealed record RotateApiKeyRequest(int OverlapHours = 24);
+
+/// <summary>What may allow that personal data is processed (GDPR, Article 6 (1)).</summary>
+public static class LegalBases
+{
+    public const string Consent = "CONSENT";
+    public const string Contract = "CONTRACT";
+    public const string LegalObligation = "LEGAL_OBLIGATION";
+    public const string VitalInterests = "VITAL_INTERESTS";
+    public const string PublicTask = "PUBLIC_TASK";
+    public const string LegitimateInterests = "LEGITIMATE_INTERESTS";
+}
 
 /// <summary>A new API key; <paramref name="ApiKey"/> is shown this once and kept only as a hash.</summary>
 public sealed record CreateApiKeyResponse(Guid ApiKeyId, string ApiKey);
@@ -99,7 +124,14 @@ public sealed record ApiKeySummary(
     IReadOnlyList<string>? Networks,
     Guid? ReplacedBy,
     Guid CreatedBy
-);
+)
+{
+    /// <summary>What the data is processed for, or null: not recorded.</summary>
+    public string? Purpose { get; init; }
+
+    /// <summary>What allows it: one of <see cref="LegalBases"/>; or null: not recorded.</summary>
+    public string? LegalBasis { get; init; }
+}
 
 /// <summary>The answer to <c>GET /v1/admin/api-keys</c>: keys, newest first, also those that have ended.</summary>
 /// <param name="ApiKeys">At most as many as asked for.</param>

@@ -39,7 +39,7 @@ internal static class ApiKeyEndpoints
             .MapPut("/{id:guid}", ChangeAsync)
             .RequirePermission(Permissions.ApiKeysWrite)
             .WithName("ChangeApiKey")
-            .WithSummary("Replaces an API key's name, expiry and networks")
+            .WithSummary("Replaces an API key's name, expiry, networks and purpose")
             .Produces(204)
             .ProducesProblem(400)
             .ProducesProblem(401)
@@ -107,6 +107,11 @@ internal static class ApiKeyEndpoints
             return Problems.Problem(400, "invalid_request", wrong);
         }
 
+        if (ApiKeyPurpose.Read(body.Value.Purpose, body.Value.LegalBasis, out ApiKeyPurpose purpose) is { } unfit)
+        {
+            return Problems.Problem(400, "invalid_request", unfit);
+        }
+
         Caller caller = context.GetCaller();
         if (ApiKeyScopes.FirstBeyond(caller, scopes) is { } beyond)
         {
@@ -117,7 +122,7 @@ internal static class ApiKeyEndpoints
             caller.EnterpriseId,
             cancellationToken
         );
-        var key = new NewApiKey(name, scopes, expiresAt?.ToUniversalTime(), from);
+        var key = new NewApiKey(name, scopes, expiresAt?.ToUniversalTime(), from) { Purpose = purpose };
         if (await apiKeys.InsertAsync(transaction, caller, key, cancellationToken) is not { } made)
         {
             return TooMany;
@@ -194,6 +199,11 @@ internal static class ApiKeyEndpoints
             return Problems.Problem(400, "invalid_request", wrong);
         }
 
+        if (ApiKeyPurpose.Read(body.Value.Purpose, body.Value.LegalBasis, out ApiKeyPurpose purpose) is { } unfit)
+        {
+            return Problems.Problem(400, "invalid_request", unfit);
+        }
+
         Guid enterpriseId = context.GetCaller().EnterpriseId;
         await using ScopedTransaction transaction = await database.OpenEnterpriseAsync(enterpriseId, cancellationToken);
         if (await ApiKeys.LockAsync(transaction, enterpriseId, id, cancellationToken) is not { } key)
@@ -206,22 +216,9 @@ internal static class ApiKeyEndpoints
             return ended;
         }
 
-        await ApiKeys.ChangeAsync(
-            transaction,
-            enterpriseId,
-            id,
-            name,
-            expiresAt?.ToUniversalTime(),
-            from,
-            cancellationToken
-        );
-        transaction.Audit(
-            "api_key.changed",
-            "api_key",
-            id,
-            before: key,
-            after: Told(new NewApiKey(name, [.. key.Scopes], expiresAt, from))
-        );
+        var changed = new NewApiKey(name, [.. key.Scopes], expiresAt?.ToUniversalTime(), from) { Purpose = purpose };
+        await ApiKeys.ChangeAsync(transaction, enterpriseId, id, changed, cancellationToken);
+        transaction.Audit("api_key.changed", "api_key", id, before: key, after: Told(changed));
         await version.CommitAsync(transaction, cancellationToken);
         return Results.NoContent();
     }
@@ -270,7 +267,10 @@ internal static class ApiKeyEndpoints
 
         ApiKeyNetworks.TryRead(old.Networks, out IPNetwork[]? from, out _);
         DateTimeOffset? expiresAt = old.ExpiresAt is { } end ? now + (end - old.CreatedAt) : null; // as long a life again
-        var key = new NewApiKey(old.Name, [.. old.Scopes], expiresAt, from);
+        var key = new NewApiKey(old.Name, [.. old.Scopes], expiresAt, from)
+        {
+            Purpose = new ApiKeyPurpose(old.Purpose, old.LegalBasis),
+        };
         if (await apiKeys.InsertAsync(transaction, caller, key, cancellationToken) is not { } made)
         {
             return TooMany;
@@ -331,6 +331,8 @@ internal static class ApiKeyEndpoints
             key.Scopes,
             key.ExpiresAt,
             networks = key.Networks?.Select(network => network.ToString()),
+            key.Purpose.Purpose,
+            key.Purpose.LegalBasis,
         };
 
     private static IResult? HasEnded(ApiKeySummary key, DateTimeOffset now) =>

@@ -6,7 +6,11 @@ using IPNetwork = System.Net.IPNetwork;
 namespace UsageMonitor.Server.Identity;
 
 /// <summary>What a new API key is to be.</summary>
-internal sealed record NewApiKey(string Name, string[] Scopes, DateTimeOffset? ExpiresAt, IPNetwork[]? Networks);
+internal sealed record NewApiKey(string Name, string[] Scopes, DateTimeOffset? ExpiresAt, IPNetwork[]? Networks)
+{
+    /// <summary>What its data is processed for.</summary>
+    public ApiKeyPurpose Purpose { get; init; }
+}
 
 /// <summary>API keys in the database. One change of an enterprise's keys at a time, so that their number is what was counted.</summary>
 internal sealed class ApiKeys(TimeProvider time)
@@ -22,8 +26,9 @@ internal sealed class ApiKeys(TimeProvider time)
         """;
 
     private const string InsertApiKey = """
-        INSERT INTO api_keys (enterprise_id, api_key_id, name, key_hash, scopes, created_by, created_at, expires_at, networks)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        INSERT INTO api_keys (enterprise_id, api_key_id, name, key_hash, scopes, created_by, created_at, expires_at, networks,
+                              purpose, legal_basis)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         """;
 
     /// <summary>Makes a key; null: there are as many as there may be.</summary>
@@ -57,13 +62,15 @@ internal sealed class ApiKeys(TimeProvider time)
             now,
             key.ExpiresAt,
             key.Networks,
+            key.Purpose.Purpose,
+            key.Purpose.LegalBasis,
         ];
         await transaction.ExecuteAsync(InsertApiKey, row, cancellationToken);
         return made;
     }
 
     private const string Columns =
-        "api_key_id, name, scopes, created_at, revoked_at, expires_at, last_used_at, networks, replaced_by, created_by";
+        "api_key_id, name, scopes, created_at, revoked_at, expires_at, last_used_at, networks, replaced_by, created_by, purpose, legal_basis";
 
     private const string ListKeys = $"""
         SELECT {Columns} FROM api_keys
@@ -108,18 +115,31 @@ internal sealed class ApiKeys(TimeProvider time)
     }
 
     private const string ChangeKey = """
-        UPDATE api_keys SET name = $3, expires_at = $4, networks = $5 WHERE enterprise_id = $1 AND api_key_id = $2
+        UPDATE api_keys SET name = $3, expires_at = $4, networks = $5, purpose = $6, legal_basis = $7
+        WHERE enterprise_id = $1 AND api_key_id = $2
         """;
 
+    /// <summary>Replaces all but the scopes.</summary>
     public static Task ChangeAsync(
         ScopedTransaction transaction,
         Guid enterpriseId,
         Guid apiKeyId,
-        string name,
-        DateTimeOffset? expiresAt,
-        IPNetwork[]? networks,
+        NewApiKey key,
         CancellationToken cancellationToken
-    ) => transaction.ExecuteAsync(ChangeKey, [enterpriseId, apiKeyId, name, expiresAt, networks], cancellationToken);
+    ) =>
+        transaction.ExecuteAsync(
+            ChangeKey,
+            [
+                enterpriseId,
+                apiKeyId,
+                key.Name,
+                key.ExpiresAt,
+                key.Networks,
+                key.Purpose.Purpose,
+                key.Purpose.LegalBasis,
+            ],
+            cancellationToken
+        );
 
     // An end that was to come earlier stays.
     private const string ReplaceKey = """
@@ -170,6 +190,10 @@ internal sealed class ApiKeys(TimeProvider time)
                     reader.IsDBNull(8) ? null : reader.GetGuid(8),
                     reader.GetGuid(9)
                 )
+                {
+                    Purpose = reader.IsDBNull(10) ? null : reader.GetString(10),
+                    LegalBasis = reader.IsDBNull(11) ? null : reader.GetString(11),
+                }
             );
         }
 

@@ -70,6 +70,8 @@ internal static class ApiKeyPages
         [FromForm] StringValues scopes,
         [FromForm] string? days,
         [FromForm] string? networks,
+        [FromForm] string? purpose,
+        [FromForm] string? legalBasis,
         CancellationToken cancellationToken
     )
     {
@@ -81,7 +83,11 @@ internal static class ApiKeyPages
                 [.. scopes.OfType<string>()],
                 ends ? time.GetUtcNow().AddDays(Math.Min(count, 10_000)) : null,
                 from
-            ),
+            )
+            {
+                Purpose = purpose,
+                LegalBasis = string.IsNullOrEmpty(legalBasis) ? null : legalBasis,
+            },
             null
         );
         IResult result = await ApiKeyEndpoints.CreateAsync(
@@ -93,7 +99,11 @@ internal static class ApiKeyPages
             context,
             cancellationToken
         );
-        var sent = new ApiKeyForm(request.Value.Name, request.Value.Scopes!, ends ? count : 0, networks);
+        var sent = new ApiKeyForm(request.Value.Name, request.Value.Scopes!, ends ? count : 0, networks)
+        {
+            Purpose = purpose,
+            LegalBasis = legalBasis,
+        };
         return await ShowAsync(context, Outcome(context, result), sent);
     }
 
@@ -197,6 +207,12 @@ internal static class ApiKeyPages
 /// <summary>What a form of the page has sent, to be shown again when it was wrong.</summary>
 public sealed record ApiKeyForm(string? Name, IReadOnlyList<string> Scopes, int Days, string? Networks)
 {
+    /// <summary>What the data is processed for.</summary>
+    public string? Purpose { get; init; }
+
+    /// <summary>What allows it.</summary>
+    public string? LegalBasis { get; init; }
+
     /// <summary>The key was to take the place of another.</summary>
     public bool IsRotation { get; init; }
 }

@@ -29,6 +29,7 @@ internal static class Navigation
         new("Access", new(ApiKeyPages.Address, "API keys"), Permissions.ApiKeysRead, IsOfEnterprise: false),
         new("Access", new(SingleSignOnPages.Address, "Single sign-on"), Permissions.SettingsRead),
         new("Audit", new(AuditPages.Address, "Audit"), Permissions.AuditRead, IsOfEnterprise: false),
+        new("Audit", new(PropertyRulePages.Address, "Property rules"), Permissions.PrivacyRead),
         new(
             "Enterprises",
             new(EnterprisePages.Address, "Enterprises"),

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Http.Json;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -247,6 +248,60 @@ public sealed class ApiKeyLifeTests(ServerFixture fixture) : IClassFixture<Serve
         Assert.NotNull(await tester.PermissionsAsync(key.ApiKey));
         ApiKeySummary listed = await FindAsync(tester, key.ApiKeyId);
         Assert.Equal(("wide", null), (listed.Name, listed.Networks));
+    }
+
+    [Fact]
+    public async Task Purpose_WhenRecorded_ShouldBeListedChangedAndGoOnWithTheNextKey()
+    {
+        AccessTester tester = await AccessTester.CreateAsync(fixture.Server);
+        var request = new CreateApiKeyRequest("shop", [Permissions.UsageRead])
+        {
+            Purpose = " Licence compliance ",
+            LegalBasis = LegalBases.Contract,
+        };
+        using HttpResponseMessage made = await fixture.Server.SendAsync(
+            HttpMethod.Post,
+            Path,
+            tester.Admin,
+            JsonContent.Create(request)
+        );
+        CreateApiKeyResponse key = await RunningServer.ReadAsync<CreateApiKeyResponse>(made, HttpStatusCode.Created);
+        ApiKeySummary listed = await FindAsync(tester, key.ApiKeyId);
+        Assert.Equal(("Licence compliance", "CONTRACT"), (listed.Purpose, listed.LegalBasis));
+
+        foreach (
+            CreateApiKeyRequest wrong in new[]
+            {
+                request with
+                {
+                    LegalBasis = "BECAUSE",
+                },
+                request with
+                {
+                    Purpose = new string('x', 501),
+                },
+            }
+        )
+        {
+            await tester.AssertProblemAsync(HttpMethod.Post, Path, tester.Admin, wrong, 400, "invalid_request");
+        }
+
+        using HttpResponseMessage rotated = await fixture.Server.SendAsync(
+            HttpMethod.Post,
+            $"{Path}/{key.ApiKeyId}/rotate",
+            tester.Admin,
+            JsonContent.Create(new RotateApiKeyRequest())
+        );
+        Guid next = (await RunningServer.ReadAsync<CreateApiKeyResponse>(rotated, HttpStatusCode.Created)).ApiKeyId;
+        listed = await FindAsync(tester, next);
+        Assert.Equal(("Licence compliance", "CONTRACT"), (listed.Purpose, listed.LegalBasis));
+        var changed = new ChangeApiKeyRequest("shop") { Purpose = "Billing" };
+        Assert.Equal(
+            HttpStatusCode.NoContent,
+            await tester.StatusAsync(HttpMethod.Put, $"{Path}/{next}", tester.Admin, changed)
+        );
+        listed = await FindAsync(tester, next);
+        Assert.Equal(("Billing", null), (listed.Purpose, listed.LegalBasis));
     }
 
     [Theory]
