@@ -1,6 +1,7 @@
 using System.CommandLine;
 using UsageMonitor.Server.Archive;
 using UsageMonitor.Server.Audit;
+using UsageMonitor.Server.Backup;
 using UsageMonitor.Server.Import;
 using UsageMonitor.Server.Platform.Embedded;
 
@@ -17,6 +18,8 @@ internal static class Program
         root.Subcommands.Add(AuditCommand.Create());
         root.Subcommands.Add(PostgresCommand.Create());
         root.Subcommands.Add(ArchiveCommand.Create());
+        root.Subcommands.Add(BackupCommand.CreateBackup());
+        root.Subcommands.Add(BackupCommand.CreateRestore());
         // Null: commands handle signals themselves; the library would end the process two seconds after one.
         return root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null });
     }

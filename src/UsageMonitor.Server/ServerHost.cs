@@ -6,6 +6,7 @@ using UsageMonitor.EventLog;
 using UsageMonitor.Server.Alerts;
 using UsageMonitor.Server.Archive;
 using UsageMonitor.Server.Audit;
+using UsageMonitor.Server.Backup;
 using UsageMonitor.Server.Demo;
 using UsageMonitor.Server.Gateway;
 using UsageMonitor.Server.Identity;
@@ -135,6 +136,13 @@ internal sealed class ServerHost : IAsyncDisposable
             role.Register?.Invoke(services);
         }
 
+        if (settings.Backup is { } backup)
+        {
+            services.AddSingleton<IHostedService>(
+                await BackUpAsync(settings, backup, postgres, loggers, cancellationToken)
+            );
+        }
+
         if (settings.Demo && roles.Any(role => role.Name == Roles.Ingestion))
         {
             services.AddDemo();
@@ -207,7 +215,10 @@ internal sealed class ServerHost : IAsyncDisposable
         {
             EmbeddedPostgres postgres = await EmbeddedPostgres.StartAsync(
                 settings.DataFolder,
-                PostgresOptions.From(configuration),
+                PostgresOptions.From(configuration) with
+                {
+                    ArchivesWalSeconds = settings.Backup?.WalSeconds,
+                },
                 loggers,
                 cancellationToken
             );
@@ -217,6 +228,45 @@ internal sealed class ServerHost : IAsyncDisposable
         catch (InvalidOperationException exception)
         {
             throw new StartException("The embedded PostgreSQL cannot be started: " + exception.Message, exception);
+        }
+    }
+
+    private static async Task<WalShipping> BackUpAsync(
+        ServerSettings settings,
+        BackupSettings backup,
+        string owner,
+        ILoggerFactory loggers,
+        CancellationToken cancellationToken
+    )
+    {
+        var folder = new BackupFolder(backup.Folder);
+        var cluster = new PostgresFolder(settings.DataFolder, PostgresAccount.Choose(null));
+        try
+        {
+            await using NpgsqlConnection connection = await ConnectAsync(cancellationToken);
+            await using var command = new NpgsqlCommand(
+                "SELECT system_identifier::text FROM pg_control_system()",
+                connection
+            );
+            folder.Claim((string)(await command.ExecuteScalarAsync(cancellationToken))!);
+        }
+        catch (Exception exception) when (exception is BackupException or IOException or UnauthorizedAccessException)
+        {
+            throw new StartException("Backup:Folder: " + exception.Message, exception);
+        }
+
+        return new WalShipping(
+            new WalRoute(Path.Combine(cluster.Cluster, PostgresFolder.ArchivedWal), settings.Archive.Folder, folder),
+            ConnectAsync,
+            TimeProvider.System,
+            loggers.CreateLogger<WalShipping>()
+        );
+
+        async Task<NpgsqlConnection> ConnectAsync(CancellationToken cancel)
+        {
+            var connection = new NpgsqlConnection(owner);
+            await connection.OpenAsync(cancel);
+            return connection;
         }
     }
 

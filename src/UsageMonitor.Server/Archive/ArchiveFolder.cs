@@ -97,7 +97,7 @@ internal sealed class ArchiveFolder(ArchiveSettings settings)
 
     // A name is durable when its folder has been synced. .NET opens no folders; where that cannot be done, the file system
     // keeps the order of names itself (NTFS), or is remote and durable when the call returns.
-    private static void SyncFolder(string path)
+    internal static void SyncFolder(string path)
     {
         if (!OperatingSystem.IsLinux() && !OperatingSystem.IsMacOS())
         {

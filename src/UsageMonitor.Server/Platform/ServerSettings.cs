@@ -97,6 +97,9 @@ internal sealed class ServerSettings
     /// <summary><c>Archive</c>: where finished days go.</summary>
     public required ArchiveSettings Archive { get; init; }
 
+    /// <summary><c>Backup</c>, or null: nothing is backed up.</summary>
+    public BackupSettings? Backup { get; init; }
+
     /// <exception cref="SettingsException">Something is wrong; the message names every error, not just the first.</exception>
     public static ServerSettings Load(IConfiguration configuration)
     {
@@ -150,6 +153,7 @@ internal sealed class ServerSettings
             OperatorPassword = Text(configuration["USAGEMONITOR_OPERATOR_PASSWORD"]),
             PublicUrl = Text(configuration["PublicUrl"])?.TrimEnd('/'),
             Smtp = SmtpSettings.Load(configuration.GetSection("Smtp"), errors),
+            Backup = BackupSettings.Load(configuration, errors),
             Archive = ArchiveSettings.Load(configuration, Path.GetFullPath(configuration["Data"] ?? "./data"), errors),
         };
         if (!System.Net.IPAddress.TryParse(settings.Address, out _))

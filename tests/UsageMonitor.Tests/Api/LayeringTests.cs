@@ -42,6 +42,7 @@ public sealed class LayeringTests
             "Identity",
             "Platform",
         ],
+        ["Backup"] = ["Audit", "Archive", "Platform"],
         ["Import"] = [],
         ["Demo"] = ["Identity", "Ingestion", "Policies", "Platform"],
     };

@@ -62,7 +62,7 @@ public sealed class RestatementTests(ServerFixture fixture) : IClassFixture<Serv
             await acme.SendAsync(events);
             await acme.ProcessedAsync();
             await fixture.Server.Database.ExecuteAsync(
-                $"UPDATE usage_restatements SET restated_on = restated_on - 1 WHERE enterprise_id = '{acme.EnterpriseId}'"
+                $"UPDATE usage_restatements SET restated_on = restated_on - {100 - round} WHERE enterprise_id = '{acme.EnterpriseId}' AND restated_on > now()::date - 50"
             );
         }
 

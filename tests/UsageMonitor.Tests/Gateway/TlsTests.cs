@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net;
 using System.Net.Http.Json;
 using System.Net.Security;
@@ -318,9 +319,33 @@ public sealed partial class TlsTests(Engines engines) : IDisposable
     {
         await stream.WriteAsync("GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"u8.ToArray(), Cancelled);
         byte[] answer = new byte[4096];
-        int length = await stream.ReadAsync(answer, Cancelled);
-        return Encoding.ASCII.GetString(answer, 0, length)[..12];
+        string text = "";
+
+        // The whole answer, in however many records it comes: what is left of it would be taken for the next one's.
+        do
+        {
+            int length = await stream.ReadAsync(answer, Cancelled);
+            Assert.True(length > 0, $"The connection was closed after: {text}");
+            text += Encoding.ASCII.GetString(answer, 0, length);
+        } while (!IsWhole(text));
+
+        return text[..12];
     }
+
+    private static bool IsWhole(string answer)
+    {
+        int end = answer.IndexOf("\r\n\r\n", StringComparison.Ordinal);
+        Match length = ContentLength().Match(answer);
+        return end > 0
+            && (
+                length.Success
+                    ? answer.Length >= end + 4 + int.Parse(length.Groups[1].Value, CultureInfo.InvariantCulture)
+                    : answer.EndsWith("0\r\n\r\n", StringComparison.Ordinal)
+            );
+    }
+
+    [GeneratedRegex("^Content-Length: (\\d+)", RegexOptions.Multiline | RegexOptions.IgnoreCase)]
+    private static partial Regex ContentLength();
 
     [GeneratedRegex("name=\"_form\"[^>]*value=\"([^\"]+)\"")]
     private static partial Regex FormToken();

@@ -192,7 +192,7 @@ public sealed class EmbeddedPostgresFaultTests(Engines engines, PostgresSeed see
             Assert.Equal("18.4", await ScalarAsync(connectionString, "SHOW server_version"));
             Unix.Signal(host.Id, Unix.SignalInterrupt);
             await host.WaitForExitAsync(TestContext.Current.CancellationToken)
-                .WaitAsync(3 * Patience, TestContext.Current.CancellationToken);
+                .WaitAsync(6 * Patience, TestContext.Current.CancellationToken);
             Assert.Equal(0, host.ExitCode);
         }
         finally

@@ -66,7 +66,12 @@ internal sealed class EmbeddedPostgres : IAsyncDisposable
             }
 
             folder.OwnCluster();
-            folder.WriteSettings(options.Settings);
+            if (options.ArchivesWalSeconds is not null)
+            {
+                folder.PrepareArchivedWal();
+            }
+
+            folder.WriteSettings(options.AllSettings);
             string connectionString = ConnectionString(folder);
             PostgresProcess process = await PostgresProcess.StartAsync(
                 folder,
@@ -100,6 +105,9 @@ internal sealed class EmbeddedPostgres : IAsyncDisposable
         _folder.RemoveSocketFolder();
         _lock.Dispose();
     }
+
+    /// <summary>The owner's connection to the server of a data folder that another process runs.</summary>
+    public static string ConnectionStringOf(PostgresFolder folder) => ConnectionString(folder);
 
     private static string ConnectionString(PostgresFolder folder) =>
         new NpgsqlConnectionStringBuilder

@@ -19,6 +19,12 @@ internal sealed class PostgresFolder
     /// <summary>The folder a process is in, as a path that needs no right on the folders above it (Linux).</summary>
     public const string WorkingFolderAsPath = "/proc/self/cwd";
 
+    /// <summary>Where finished segments of WAL are put, below the cluster: the account can walk nowhere else.</summary>
+    public const string ArchivedWal = "archived_wal";
+
+    /// <summary>The owner's password, in the data folder.</summary>
+    public const string PasswordFile = "postgres.password";
+
     private const string RunFolder = "/run/usage-monitor";
     private const int PasswordBytes = 32;
     private const int SocketPathBytesMax = 107;
@@ -47,7 +53,7 @@ internal sealed class PostgresFolder
 
     private static string SocketName => FormattableString.Invariant($".s.PGSQL.{Port}");
 
-    private string PasswordPath => Path.Combine(DataFolder, "postgres.password");
+    private string PasswordPath => Path.Combine(DataFolder, PasswordFile);
 
     /// <summary>The owner's password, which never leaves this machine: read from its file, or made.</summary>
     public string OwnerPassword()
@@ -190,6 +196,14 @@ internal sealed class PostgresFolder
         string socket = Path.Combine(SocketFolder, SocketName);
         File.Delete(socket);
         File.Delete(socket + ".lock");
+    }
+
+    /// <summary>Makes the folder into which finished segments go.</summary>
+    public void PrepareArchivedWal()
+    {
+        string folder = Path.Combine(Cluster, ArchivedWal);
+        Directory.CreateDirectory(folder, OwnerOnly);
+        _account.Own(folder);
     }
 
     /// <summary>Writes PostgreSQL's settings anew.</summary>

@@ -12,6 +12,21 @@ internal sealed record PostgresOptions
     /// <summary><c>Postgres:Settings:*</c>: PostgreSQL's own settings, over the platform's.</summary>
     public IReadOnlyDictionary<string, string> Settings { get; init; } = new Dictionary<string, string>();
 
+    /// <summary><c>Backup:Folder</c> is set: finished segments of WAL are kept until they are taken away.</summary>
+    public int? ArchivesWalSeconds { get; init; }
+
+    /// <summary>The operator's settings and those that keep the WAL.</summary>
+    public IReadOnlyDictionary<string, string> AllSettings =>
+        ArchivesWalSeconds is not { } seconds
+            ? Settings
+            : new Dictionary<string, string>(Settings, StringComparer.Ordinal)
+            {
+                ["archive_mode"] = "on",
+                ["archive_library"] = "basic_archive",
+                ["basic_archive.archive_directory"] = PostgresFolder.ArchivedWal,
+                ["archive_timeout"] = seconds.ToString(System.Globalization.CultureInfo.InvariantCulture),
+            };
+
     public static PostgresOptions From(IConfiguration configuration)
     {
         IConfigurationSection section = configuration.GetSection("Postgres");
